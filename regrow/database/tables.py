@@ -1,0 +1,181 @@
+"""The tables, as SQLAlchemy Core. Alembic migrations make them; a test holds the two against each other.
+
+Times are UTC with microseconds. Ids that a list is paged by are UUIDv7 text, so that they sort by time.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from regrow.database.columns import Blob, LongText, RowId, UtcDateTime, key
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+job_runs = Table(
+    "job_runs",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("job", key(64), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("duration", Float, nullable=False, comment="seconds"),
+    Column("outcome", key(64), nullable=False, comment="succeeded, partial, failed or skipped"),
+    Column("summary", JSON, nullable=False),
+    Column("host", String(255), nullable=False),
+    Index(None, "job", "started_at"),
+    Index(None, "started_at"),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", key(36), primary_key=True),
+    Column("idempotency_key", key(190), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("state", key(64), nullable=False),
+    Column("service", key(190), nullable=False, comment="whose circuit breaker rules its redrive"),
+    Column("message_type", key(190), nullable=False),
+    Column("task", key(255), comment="the Celery task it goes home to"),
+    Column("task_id", key(255), comment="the id under which it failed first"),
+    Column("queue", key(255)),
+    Column("confirm", key(64), nullable=False, comment="outcome or publish"),
+    Column("error_class", key(255), nullable=False),
+    Column("error_message", LongText, nullable=False),
+    Column("traceback", LongText),
+    Column("fingerprint", key(64), nullable=False),
+    Column("reason", Text, comment="why it is quarantined or discarded"),
+    Column("seen", Integer, nullable=False, comment="occurrences captured, redriven failures aside"),
+    Column("attempts", Integer, nullable=False, comment="redrives that counted"),
+    Column("max_retries", Integer, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("lease_token", key(36), comment="the fence: a settlement must carry it"),
+    Column("lease_owner", String(255)),
+    Column("lease_until", UtcDateTime),
+    Column("deadline", UtcDateTime, comment="dispatched without an outcome until then: due again"),
+    Column("first_failed_at", UtcDateTime, nullable=False),
+    Column("last_failed_at", UtcDateTime, nullable=False),
+    Column("settled_at", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    UniqueConstraint("idempotency_key", "generation"),
+    Index(None, "state", "due_at", "id"),
+    Index(None, "state", "lease_until"),
+    Index(None, "state", "deadline"),
+    Index(None, "state", "settled_at"),
+    Index(None, "service", "state", "id"),
+)
+
+dead_letter_bodies = Table(
+    "dead_letter_bodies",
+    metadata,
+    Column("letter_id", key(36), ForeignKey("dead_letters.id", ondelete="CASCADE"), primary_key=True),
+    Column("content_type", String(255), nullable=False),
+    Column("content_encoding", String(64), nullable=False),
+    Column("headers", JSON, nullable=False),
+    Column("body", Blob, nullable=False),
+)
+
+dead_letter_attempts = Table(
+    "dead_letter_attempts",
+    metadata,
+    Column("token", key(36), primary_key=True),
+    Column("letter_id", key(36), ForeignKey("dead_letters.id", ondelete="CASCADE"), nullable=False),
+    Column("owner", String(255), nullable=False),
+    Column("leased_at", UtcDateTime, nullable=False),
+    Column("dispatched_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("outcome", key(64), comment="succeeded, failed, held, released, expired, no_outcome, superseded"),
+    Column("error", LongText),
+    Index(None, "letter_id", "leased_at"),
+)
+
+capture_events = Table(
+    "capture_events",
+    metadata,
+    Column("event_id", key(190), primary_key=True),
+    Column("letter_id", key(36), nullable=False),
+    Column("source", key(64), nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Index(None, "letter_id"),
+    Index(None, "received_at"),
+)
+
+breaker_transitions = Table(
+    "breaker_transitions",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("breaker", key(190), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("from_state", key(64), nullable=False),
+    Column("to_state", key(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(255)),
+    Column("at", UtcDateTime, nullable=False),
+    Column("details", JSON, nullable=False),
+    UniqueConstraint("breaker", "epoch"),
+    Index(None, "at"),
+)
+
+check_results = Table(
+    "check_results",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("check_name", key(190), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("status", key(64), nullable=False),
+    Column("latency", Float, nullable=False, comment="seconds"),
+    Column("interval", Float, nullable=False, comment="seconds the check was due after this result"),
+    Column("message", Text, nullable=False),
+    Column("data", JSON, nullable=False),
+    UniqueConstraint("check_name", "at"),
+    Index(None, "at"),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", key(36), primary_key=True),
+    Column("kind", key(64), nullable=False),
+    Column("period_start", UtcDateTime, nullable=False),
+    Column("period_end", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("digest", key(64), nullable=False, comment="SHA-256 of the JSON text"),
+    Column("headline", Text, nullable=False),
+    Column("json", LongText, nullable=False),
+    Column("markdown", LongText, nullable=False),
+    Column("html", LongText, nullable=False),
+    Index(None, "kind", "period_end"),
+    Index(None, "created_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("act", key(64), nullable=False),
+    Column("subject", key(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+    Index(None, "at"),
+    Index(None, "subject"),
+)

@@ -1,0 +1,131 @@
+"""The composition root: one Engine a process, its stores opened lazily, after any fork.
+
+Services take an engine; rules never see one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Protocol
+
+import redis as redis_driver
+
+from regrow import redis
+from regrow.clock import Clock, utc_now
+from regrow.database import Database
+from regrow.settings import Settings, load_settings
+
+
+class Sender(Protocol):
+    """How Regrow sends Celery tasks without importing Celery: the worker's adapter, or a test's."""
+
+    def send(self, task: str, kwargs: Mapping[str, Any], *, queue: str) -> None:
+        """Publish one of Regrow's own tasks; returns when the broker has it."""
+
+    def send_home(self, message: Any, *, queue: str) -> None:
+        """Publish a dead letter's message to its home queue; returns when the broker has confirmed it.
+
+        Raises RouteError when the queue does not exist (RabbitMQ), StoreUnavailableError when the broker
+        is away; after either, the message is not in the queue as far as the broker has told us.
+        """
+
+
+class Engine:
+    """Settings and stores of one process. Everything is opened on first use."""
+
+    def __init__(self, settings: Settings, *, sender: Sender | None = None, clock: Clock = utc_now) -> None:
+        self.settings = settings
+        self.clock = clock
+        self._sender = sender
+
+    @cached_property
+    def database(self) -> Database:
+        chosen = self.settings.database
+        return Database(
+            chosen.url.get_secret_value(),
+            pool_size=chosen.pool_size,
+            pool_timeout=chosen.pool_timeout,
+            connect_timeout=chosen.connect_timeout,
+            statement_timeout=chosen.statement_timeout,
+        )
+
+    @cached_property
+    def redis(self) -> redis_driver.Redis:
+        """For live state on request paths: bounded, never retried."""
+        return self._redis(waiting=False)
+
+    @cached_property
+    def patient_redis(self) -> redis_driver.Redis:
+        """For jobs that may wait: 5 attempts with exponential backoff (``redis.max_retries``)."""
+        return self._redis(waiting=True)
+
+    @property
+    def sender(self) -> Sender:
+        if self._sender is None:
+            from regrow.celery import CelerySender
+
+            self._sender = CelerySender.from_settings(self.settings)
+        return self._sender
+
+    @sender.setter
+    def sender(self, sender: Sender) -> None:
+        self._sender = sender
+
+    def close(self, *, forked: bool = False) -> None:
+        """Close what was opened. ``forked``: the parent keeps its sockets, we only let go of ours."""
+        opened = self.__dict__
+        if "database" in opened:
+            self.database.close(forked=forked)
+        for name in ("redis", "patient_redis"):
+            if name in opened and not forked:
+                opened[name].close()
+        for name in ("database", "redis", "patient_redis"):
+            opened.pop(name, None)
+
+    def _redis(self, *, waiting: bool) -> redis_driver.Redis:
+        chosen = self.settings.redis
+        return redis.connect(
+            chosen.url.get_secret_value(),
+            socket_timeout=chosen.socket_timeout,
+            connect_timeout=chosen.connect_timeout,
+            max_connections=chosen.max_connections,
+            waiting=waiting,
+            max_retries=chosen.max_retries,
+        )
+
+
+_engine: Engine | None = None
+_lock = threading.Lock()
+
+
+def get_engine() -> Engine:
+    """This process's engine, made from the settings on first use."""
+    global _engine  # noqa: PLW0603 - the composition root is the one place with process-wide state
+    with _lock:
+        if _engine is None:
+            _engine = Engine(load_settings())
+        return _engine
+
+
+def set_engine(engine: Engine | None) -> None:
+    """Use this engine in this process from now on (None: make a new one on next use)."""
+    global _engine  # noqa: PLW0603
+    with _lock:
+        _engine = engine
+
+
+def _after_fork() -> None:
+    """A child must not share its parent's sockets: let go of them, and open its own on first use."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()  # the parent's may have been held at the moment of the fork
+    if _engine is not None:
+        _engine.close(forked=True)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+__all__ = ["Engine", "Sender", "get_engine", "set_engine"]

@@ -1,0 +1,71 @@
+"""Logs: structlog over the standard library, pretty for people, JSON lines for machines.
+
+Library code logs through ``logging.getLogger(__name__)`` or ``structlog.get_logger()``; both end here.
+Field names that look secret are masked, whoever logs them.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_SECRET_WORDS = ("password", "secret", "token", "api_key", "authorization", "cookie")
+_PUBLIC = {"lease_token"}  # a fence, not a secret
+
+
+def configure_logging(level: str = "INFO", style: str = "auto", *, production: bool = False) -> None:
+    """Set up the root logger once for this process.
+
+    ``style``: ``json``, ``pretty``, or ``auto``: JSON in production or when nobody looks on, else pretty.
+    """
+    pretty = style == "pretty" or (style == "auto" and not production)
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
+        structlog.processors.StackInfoRenderer(),
+        _mask_secrets,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    renderers: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)]
+        if pretty
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # One line a request or a poll tells nobody anything.
+    for chatty in (
+        "httpx",
+        "httpcore",
+        "alembic",
+        "uvicorn.access",
+        "celery.worker.strategy",
+        "celery.app.trace",
+    ):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+
+
+def _mask_secrets(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name in fields:
+        if name not in _PUBLIC and any(word in name.lower() for word in _SECRET_WORDS):
+            fields[name] = "***"
+    return fields

@@ -1,0 +1,221 @@
+"""Where settings come from, layer over layer, each value remembering its place.
+
+Lowest first: ``regrow/defaults.toml`` < your ``regrow.toml`` < the ``[profiles.NAME]`` tables of both
+< the environment. Every value keeps its origin, so that an error can name the file or the variable.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from regrow.errors import SettingsError
+
+Place = tuple[str, ...]
+
+# Documented names that stay, and the setting each one means.
+VARIABLES: Mapping[str, Place] = {
+    "REGROW_HOME": ("home",),
+    "REGROW_PROFILE": ("profile",),
+    "REGROW_REDIS_URL": ("redis", "url"),
+    "REGROW_REDIS_PASSWORD": ("redis", "password"),
+    "REGROW_DATABASE_URL": ("database", "url"),
+    "REGROW_DATABASE_PASSWORD": ("database", "password"),
+    "REGROW_PORT": ("web", "port"),
+    "CELERY_BROKER_URL": ("celery", "broker_url"),
+    "CELERY_RESULT_BACKEND": ("celery", "result_backend"),
+    "RECOVERY_INTERVAL": ("recovery", "interval"),
+    "MAX_RECOVERY_ATTEMPTS": ("recovery", "max_attempts"),
+    "RECOVERY_BACKOFF": ("recovery", "backoff"),
+    "STARTUP_TIMEOUT": ("startup", "timeout"),
+    "DEPENDENCY_CHECK_INTERVAL": ("startup", "interval"),
+    "HEALTH_CHECK_INTERVAL": ("health", "interval"),
+    "HEALTH_HISTORY_SIZE": ("health", "history_size"),
+    "REDIS_MAX_RETRIES": ("redis", "max_retries"),
+    "CIRCUIT_BREAKER_FAILURE_THRESHOLD": ("breakers", "default", "failure_threshold"),
+    "SHUTDOWN_TIMEOUT": ("shutdown", "timeout"),
+    "API_KEY": ("web", "api_key"),
+    "MAX_CONTENT_LENGTH": ("web", "max_content_length"),
+}
+
+_NESTED = re.compile(r"REGROW_([A-Z0-9_]+?__[A-Z0-9_]+)$")
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass
+class Layers:
+    """The merged values, and for each leaf the place it was set in."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Place, str] = field(default_factory=dict)
+
+    def set(self, place: Place, value: object, origin: str) -> None:
+        """Set one leaf, over whatever a lower layer said."""
+        table = self.values
+        for key in place[:-1]:
+            below = table.setdefault(key, {})
+            if not isinstance(below, dict):
+                below = table[key] = {}
+            table = below
+        table[place[-1]] = value
+        self.origins[place] = origin
+
+    def set_missing(self, place: Place, value: object, origin: str) -> None:
+        if self.get(place) in (None, ""):
+            self.set(place, value, origin)
+
+    def get(self, place: Place) -> Any:
+        table: Any = self.values
+        for key in place:
+            if not isinstance(table, dict) or key not in table:
+                return None
+            table = table[key]
+        return table
+
+    def origin(self, place: Place) -> str:
+        """The place a value was set in, or the nearest one above it."""
+        for length in range(len(place), 0, -1):
+            if place[:length] in self.origins:
+                return self.origins[place[:length]]
+        below = [origin for at, origin in self.origins.items() if at[: len(place)] == place]
+        return below[-1] if below else "regrow.toml"
+
+
+def gather(path: Path | None, profile: str | None, environ: Mapping[str, str]) -> Layers:
+    """Read all layers. ``path`` None looks at ``REGROW_CONFIG``, then ``config/regrow.toml``."""
+    files = [_shipped_defaults()]
+    given = _config_path(path, environ)
+    if given is not None:
+        files.append((str(given), _read_toml(given)))
+
+    layers = Layers()
+    for origin, tables in files:
+        _lay(layers, {key: value for key, value in tables.items() if key != "profiles"}, origin, environ)
+    chosen = profile or environ.get("REGROW_PROFILE") or layers.get(("profile",)) or "production"
+    for origin, tables in files:
+        overlays = tables.get("profiles", {})
+        if not isinstance(overlays, dict):
+            raise SettingsError(f"{origin}: profiles must be tables like [profiles.testing.schedule]")
+        _lay(layers, overlays.get(chosen, {}), f"{origin} [profiles.{chosen}]", environ)
+    _lay_environment(layers, environ)
+    layers.set(("profile",), chosen, layers.origins.get(("profile",), "the profile asked for"))
+    return layers
+
+
+def _config_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    if path is not None:
+        return path
+    if named := environ.get("REGROW_CONFIG"):
+        return Path(named)
+    usual = Path("config/regrow.toml")
+    return usual if usual.is_file() else None
+
+
+def _shipped_defaults() -> tuple[str, dict[str, Any]]:
+    text = resources.files("regrow").joinpath("defaults.toml").read_text(encoding="utf-8")
+    return "regrow/defaults.toml", tomllib.loads(text)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}. Correct the file and start again.") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: not UTF-8 text. Save the file as UTF-8.") from None
+    except OSError as error:
+        raise SettingsError(
+            f"{path}: cannot be read ({error.strerror}). "
+            "Name an existing file in REGROW_CONFIG, or unset it to run on the defaults."
+        ) from None
+
+
+def _lay(layers: Layers, tables: object, origin: str, environ: Mapping[str, str]) -> None:
+    for place, value in _leaves(tables):
+        key = place[-1]
+        where = f"{origin}: {'.'.join(place)}"
+        if value == {} and isinstance(layers.get(place), dict):
+            continue  # an empty table adds nothing; it does not empty what stands below it
+        if key.endswith("_file") and isinstance(value, str):
+            secret = _read_secret(Path(_expand(value, where, environ)), where)
+            layers.set((*place[:-1], key.removesuffix("_file")), secret, origin)
+        else:
+            layers.set(place, _expand_all(value, where, environ), origin)
+
+
+def _leaves(value: object, place: Place = ()) -> Iterator[tuple[Place, object]]:
+    if isinstance(value, dict) and (value or not place):
+        for key, below in value.items():
+            yield from _leaves(below, (*place, key))
+    else:
+        yield place, value
+
+
+def _expand_all(value: object, where: str, environ: Mapping[str, str]) -> object:
+    if isinstance(value, str):
+        return _expand(value, where, environ)
+    if isinstance(value, list):
+        return [_expand_all(item, where, environ) for item in value]
+    if isinstance(value, dict):
+        return {key: _expand_all(item, where, environ) for key, item in value.items()}
+    return value
+
+
+def _expand(text: str, where: str, environ: Mapping[str, str]) -> str:
+    def look_up(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in environ:
+            raise SettingsError(f"{where} refers to ${{{name}}}, which is not set. Set it, or write a value.")
+        return environ[name]
+
+    return _REFERENCE.sub(look_up, text)
+
+
+def _read_secret(path: Path, where: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise SettingsError(
+            f"{where}: the secret file {path} cannot be read ({error.strerror}). "
+            "Create it, or check its owner and mode."
+        ) from None
+
+
+def _lay_environment(layers: Layers, environ: Mapping[str, str]) -> None:
+    for name, place in VARIABLES.items():
+        if environ.get(f"{name}_FILE"):
+            where = f"environment variable {name}_FILE"
+            layers.set(place, _read_secret(Path(environ[f"{name}_FILE"]), where), where)
+        if environ.get(name):
+            layers.set(place, environ[name], f"environment variable {name}")
+    for name in sorted(environ):
+        match = _NESTED.match(name)
+        if match and name not in VARIABLES:
+            place = tuple(part.lower() for part in match[1].split("__"))
+            layers.set(_dashed(layers, place), environ[name], f"environment variable {name}")
+
+
+def _dashed(layers: Layers, place: Place) -> Place:
+    """Environment names have no dashes: ``..._CELERY_WORKER__...`` means the declared ``celery-worker``."""
+    found: Place = ()
+    for key in place:
+        below = layers.get(found) if found else layers.values
+        known = below if isinstance(below, dict) else {}
+        dashed = key.replace("_", "-")
+        found = (*found, dashed if key not in known and dashed in known else key)
+    return found
+
+
+def read_stack_env(home: Path) -> dict[str, str]:
+    """The variables that a running local stack left in ``<home>/stack.env``; empty without one."""
+    try:
+        lines = (home / "stack.env").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, value in pairs}

