@@ -1,0 +1,70 @@
+"""``regrow config``: whether the settings are usable, and what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from regrow.cli.output import json_option, print_json, visible
+from regrow.errors import SettingsError
+from regrow.settings import load_settings, redacted
+
+
+@click.group()
+def config() -> None:
+    """Check or show the settings."""
+
+
+@config.command()
+@json_option
+def check(as_json: bool) -> None:
+    """Say whether the settings are usable; exit code 1 and every error when they are not."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        errors = str(error).splitlines()
+        if as_json:
+            print_json({"ok": False, "profile": None, "errors": errors})
+        else:
+            for line in errors:
+                click.echo(f"regrow: {visible(line)}", err=True)
+        raise click.exceptions.Exit(1) from None
+    if as_json:
+        print_json({"ok": True, "profile": settings.profile, "errors": []})
+        return
+    checks = sum(check.enabled for check in settings.health.checks.values())
+    click.echo(f"The settings are usable: profile {settings.profile}, {checks} health checks.")
+
+
+@config.command()
+@json_option
+def show(as_json: bool) -> None:
+    """Show every setting in force, secrets hidden."""
+    values = redacted(load_settings())
+    if as_json:
+        print_json({"settings": values})
+        return
+    for name, value in _lines(values):
+        click.echo(f"{name} = {visible(value)}")
+
+
+def _lines(values: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """``a.b = value`` for every leaf; an empty table is a leaf of its own."""
+    for key, value in values.items():
+        name = f"{above}{key}"
+        if isinstance(value, dict) and value:
+            yield from _lines(value, f"{name}.")
+        else:
+            yield visible(name), _written(value)
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return "(not set)"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)

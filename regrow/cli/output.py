@@ -1,0 +1,165 @@
+"""How answers are printed: tables for people, JSON for programs, nothing that could drive a terminal.
+
+Names, errors and bodies come from other programs. Whatever is not printable is shown, never sent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import json
+import socket
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from regrow.errors import RegrowError
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+_STYLES = {
+    "healthy": "green",
+    "succeeded": "green",
+    "closed": "green",
+    "resolved": "green",
+    "degraded": "yellow",
+    "partial": "yellow",
+    "half_open": "yellow",
+    "quarantined": "yellow",
+    "unhealthy": "red",
+    "failed": "red",
+    "open": "red",
+    "unknown": "magenta",
+}
+
+
+def visible(text: object, *, keep: str = "") -> str:
+    r"""``text`` with every control, format and unassigned character written out (``\x1b``, ``\u202e``).
+
+    Characters in ``keep`` (a line break, say) stay as they are.
+    """
+    return "".join(
+        letter
+        if letter in keep or unicodedata.category(letter) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+        else letter.encode("unicode_escape").decode("ascii")
+        for letter in str(text)
+    )
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object; times are ISO 8601 in UTC. ASCII only, so that nothing in it drives a terminal."""
+    click.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=True))
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(value)
+
+
+def iso(moment: datetime | None) -> str | None:
+    """ISO 8601 in UTC with a Z, to the millisecond."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def when(moment: datetime | None) -> str:
+    """A time for a table: to the second, in UTC."""
+    return "-" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def lasted(seconds: float) -> str:
+    """A duration in the two units that matter: ``350 ms``, ``4.2 s``, ``3 min 5 s``, ``2 h 10 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of a table. ``whole``: never cut, because people copy it."""
+
+    title: str
+    whole: bool = False
+    right: bool = False
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """A table that fits the terminal (80 columns when there is none), or ``empty`` when it has no rows."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = list(rows)
+    if not rows:
+        click.echo(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(
+            column.title,
+            no_wrap=column.whole,
+            overflow="fold",
+            justify="right" if column.right else "left",
+        )
+    for row in rows:
+        cells = [visible(cell) for cell in row]
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
+    Console(highlight=False).print(table)
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """``name  value`` lines, values made visible and aligned; None is left out."""
+    shown = [(name, value) for name, value in facts if value is not None]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        click.echo(f"{name:<{width}}  {visible(value)}")
+
+
+def actor() -> str:
+    """Who acts, for the audit: the operating system's user and this host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        import os
+
+        user = f"uid{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Go on only after a yes; without a terminal to ask at, ``--yes`` is that yes."""
+    if yes:
+        return
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        raise RegrowError("nobody to ask here: nothing was done. Say --yes to go ahead.") from None
+    if not agreed:
+        raise RegrowError("not confirmed: nothing was done.")
+
+
+def each(items: Iterable[str], act: Callable[[str], None]) -> int:
+    """Do ``act`` for every item, saying which ones failed; returns how many did."""
+    failed = 0
+    for item in items:
+        try:
+            act(item)
+        except RegrowError as error:
+            failed += 1
+            click.echo(f"regrow: {visible(item)}: {visible(error)}", err=True)
+    return failed
