@@ -195,6 +195,8 @@ class WebSettings(Section):
     host: str
     port: Annotated[int, Field(ge=1, le=65535)]
     api_key: SecretStr | None = None
+    allowed_hosts: tuple[str, ...]
+    """Host names the page answers to. Empty: loopback names when bound to loopback, else any."""
     max_content_length: Positive
 
 
