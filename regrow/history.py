@@ -1,0 +1,25 @@
+"""How long history is kept: job runs, check results and reports, each by its own ``retention_days``.
+
+Dead letters are none of this: unsettled ones are never deleted, settled ones by a job of their own.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from regrow import jobs
+from regrow.database.retention import delete_older
+from regrow.database.tables import check_results, reports
+from regrow.engine import Engine
+
+
+def prune(engine: Engine) -> dict[str, int]:
+    """Delete what is older than it is kept; returns how many rows of each table went."""
+    settings, now = engine.settings, engine.clock()
+    results_until = now - timedelta(days=settings.health.retention_days)
+    reports_until = now - timedelta(days=settings.reports.retention_days)
+    return {
+        "job_runs": jobs.prune(engine, timedelta(days=settings.jobs.retention_days)),
+        "check_results": delete_older(engine.database, check_results, check_results.c.at, results_until),
+        "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
+    }

@@ -1,0 +1,172 @@
+"""The report as a JSON object: the one truth that Markdown, HTML and the digest are made from.
+
+Times are ISO 8601 in UTC, durations are seconds, shares are 0..1 rounded to six digits. What is not known
+is null, never a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from regrow.reports import rules, wording
+from regrow.reports.rules import State
+from regrow.reports.sources import Check, Facts, Job, Snapshot
+
+SCHEMA = 1
+BUCKETS = 30
+
+LETTERS_OF_STATES = {State.UP: "u", State.DEGRADED: "g", State.DOWN: "d", State.UNKNOWN: "x"}
+
+
+def build(kind: str, facts: Facts, snapshot: Snapshot, *, target: float) -> dict[str, Any]:
+    """The whole report. ``now`` is how things stood when it was made, all the rest is the period's."""
+    body = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "period": {"start": iso(facts.start), "end": iso(facts.end), "seconds": _seconds(facts)},
+        "target": target,
+        "checks": [_check(check, facts, target) for check in facts.checks],
+        "resources": [
+            {
+                "name": resource.name,
+                "kind": resource.kind,
+                "last_percent": round(resource.last, 2),
+                "max_percent": round(resource.largest, 2),
+                "message": resource.message,
+            }
+            for resource in facts.resources
+        ],
+        "breakers": [_breaker(name, facts) for name in facts.breakers],
+        "dead_letters": dict(facts.letters),
+        "jobs": [_job(job) for job in facts.jobs],
+        "clean_up": [{"job": job, "totals": dict(totals)} for job, totals in facts.removed.items()],
+        "now": {
+            "at": iso(snapshot.at),
+            "dead_letters": dict(snapshot.letters),
+            "oldest_pending": iso(snapshot.oldest_pending),
+        },
+    }
+    return {**body, "headline": headline(body)}
+
+
+def text_of(report: Mapping[str, Any]) -> str:
+    """The JSON text that is kept and that the digest is taken of: keys sorted, one way to write it."""
+    return json.dumps(report, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=1)
+
+
+def facts_digest(report: Mapping[str, Any]) -> str:
+    """A digest of what the period held, leaving out what depends on the moment the report was made."""
+    lasting = {name: value for name, value in report.items() if name not in {"now", "headline"}}
+    return hashlib.sha256(text_of(lasting).encode()).hexdigest()
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """The report in one line: what needs attention first, and only then what is well."""
+    checks = report["checks"]
+    down = [check for check in checks if check["seconds"]["down"] > 0]
+    vague = [check for check in checks if not check["sufficient"]]
+    parts = []
+    if down:
+        worst = min(down, key=lambda check: check["uptime"])
+        share = wording.percent(worst["uptime"])
+        parts.append(f"{_counted(len(down), 'check')} down at times, worst {worst['name']} at {share}")
+    if vague:
+        parts.append(f"too little known of {_counted(len(vague), 'check')}")
+    if well := len(checks) - len({check["name"] for check in (*down, *vague)}):
+        parts.append(f"{_counted(well, 'check')} without downtime")
+    if not checks:
+        parts.append("no checks")
+    if openings := sum(breaker["openings"] for breaker in report["breakers"]):
+        parts.append(_counted(openings, "breaker opening"))
+    captured = report["dead_letters"].get("captured", 0)
+    pending = sum(report["now"]["dead_letters"].get(state, 0) for state in WAITING)
+    quarantined = report["now"]["dead_letters"].get("quarantined", 0)
+    if captured or pending:
+        parts.append(f"{_counted(captured, 'dead letter')} captured, {pending} waiting")
+    if quarantined:
+        parts.append(f"{quarantined} in quarantine")
+    if failed := sum(job["failed"] for job in report["jobs"]):
+        parts.append(f"{_counted(failed, 'job run')} failed")
+    return "; ".join(parts)
+
+
+WAITING = ("pending", "leased", "dispatched")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _check(check: Check, facts: Facts, target: float) -> dict[str, Any]:
+    account = rules.ledger(check.samples, facts.start, facts.end)
+    cut = rules.spans(check.samples, facts.start, facts.end)
+    low, high = account.bounds
+    buckets = rules.strip(cut, facts.start, facts.end, BUCKETS)
+    return {
+        "name": check.name,
+        "kind": check.kind,
+        "required": check.required,
+        "words": rules.uptime_words(account),
+        "uptime": _share(account.uptime),
+        "bounds": [_share(low), _share(high)],
+        "confidence_low": _share(rules.confidence_low(account)),
+        "coverage": _share(account.coverage),
+        "sufficient": account.sufficient,
+        "target_met": rules.target_met(account, target),
+        "seconds": {
+            "up": account.up.total_seconds(),
+            "degraded": account.degraded.total_seconds(),
+            "down": account.down.total_seconds(),
+            "unknown": account.unknown.total_seconds(),
+        },
+        "probes": account.probes,
+        "outages": account.outages,
+        "longest_outage": account.longest_outage.total_seconds(),
+        "last_message": check.last_message,
+        "strip": {
+            "seconds": (facts.end - facts.start).total_seconds() / BUCKETS,
+            "states": "".join(LETTERS_OF_STATES[state] for state in buckets),
+        },
+    }
+
+
+def _breaker(name: str, facts: Facts) -> dict[str, Any]:
+    spent = rules.breaker_time(name, facts.breakers[name], facts.start, facts.end)
+    return {
+        "name": name,
+        "openings": spent.openings,
+        "open_seconds": spent.open.total_seconds(),
+        "half_open_seconds": spent.half_open.total_seconds(),
+        "state_at_end": spent.state,
+    }
+
+
+def _job(job: Job) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "runs": sum(job.outcomes.values()),
+        "failed": job.outcomes.get("failed", 0),
+        "outcomes": dict(job.outcomes),
+        "longest_seconds": None if job.longest is None else round(job.longest, 3),
+        "last_at": iso(job.last_at),
+        "last_outcome": job.last_outcome,
+        "last_error": job.last_error,
+    }
+
+
+def iso(moment: datetime | None) -> str | None:
+    """UTC with a Z; fractions of a second only where there are any."""
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _share(value: float | None) -> float | None:
+    """Rounded down, so that a share just below one never reads as one."""
+    return None if value is None else int(value * 1_000_000) / 1_000_000
+
+
+def _seconds(facts: Facts) -> float:
+    return (facts.end - facts.start).total_seconds()

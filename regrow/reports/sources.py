@@ -1,0 +1,259 @@
+"""What a report is made from: the rows of a period, read from the database and named as facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from regrow.database.tables import breaker_transitions, check_results, job_runs
+from regrow.engine import Engine
+from regrow.jobs import JOBS
+from regrow.reports.rules import Sample, Transition
+from regrow.settings import CheckSettings
+
+RESOURCES = ("disk", "memory", "cpu")
+"""Kinds of checks whose results carry a percentage in ``data``."""
+
+CLEAN_UP = ("cleanup_temp_files", "cleanup_old_dlq_messages", "prune_history")
+"""Jobs whose summaries count what they removed."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its samples (with the last one before the period) and its last word within the period.
+
+    ``kind`` and ``required`` are None for a check that is no longer declared.
+    """
+
+    name: str
+    kind: str | None
+    required: bool | None
+    samples: tuple[Sample, ...]
+    last_message: str | None = None
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A percentage over the period: the last one seen, the largest, and the last result's own words."""
+
+    name: str
+    kind: str
+    last: float
+    largest: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """The runs of one job that began within the period. ``longest`` in seconds."""
+
+    name: str
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    longest: float | None = None
+    last_at: datetime | None = None
+    last_outcome: str | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that happened in the period ``[start, end)``, as far as it is known."""
+
+    start: datetime
+    end: datetime
+    checks: tuple[Check, ...]
+    resources: tuple[Resource, ...]
+    breakers: Mapping[str, tuple[Transition, ...]]
+    jobs: tuple[Job, ...]
+    removed: Mapping[str, Mapping[str, int | float]]
+    letters: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """How things stood when the report was made, which no later report of the same period can say again."""
+
+    at: datetime
+    letters: Mapping[str, int]
+    oldest_pending: datetime | None
+
+
+def read_facts(engine: Engine, start: datetime, end: datetime) -> Facts:
+    """Everything a report of the period needs. StoreUnavailableError when the database is away."""
+    from regrow.dead_letters import service as dead_letters
+
+    declared = {name: check for name, check in engine.settings.health.checks.items() if check.enabled}
+    letters = dead_letters.flow(engine, start, end)
+    with engine.database.snapshot() as connection:
+        return Facts(
+            start=start,
+            end=end,
+            checks=_checks(connection, declared, start, end),
+            resources=_resources(connection, declared, start, end),
+            breakers=_breakers(connection, start, end),
+            jobs=_jobs(connection, start, end),
+            removed=_removed(connection, start, end),
+            letters=letters,
+        )
+
+
+def read_snapshot(engine: Engine) -> Snapshot:
+    from regrow.dead_letters import service as dead_letters
+
+    return Snapshot(engine.clock(), dead_letters.counts(engine), dead_letters.oldest_pending(engine))
+
+
+def _checks(
+    connection: sa.Connection, declared: Mapping[str, CheckSettings], start: datetime, end: datetime
+) -> tuple[Check, ...]:
+    columns = (
+        check_results.c.check_name,
+        check_results.c.at,
+        check_results.c.status,
+        check_results.c.interval,
+    )
+    within = sa.select(*columns).where(check_results.c.at >= start, check_results.c.at < end)
+    samples: dict[str, list[Sample]] = {name: [] for name in declared}
+    for row in connection.execute(within):
+        samples.setdefault(row.check_name, []).append(Sample(row.at, row.status, row.interval))
+    found = []
+    for name in sorted(samples):
+        earlier = connection.execute(
+            sa.select(*columns)
+            .where(check_results.c.check_name == name, check_results.c.at < start)
+            .order_by(check_results.c.at.desc())
+            .limit(1)
+        ).one_or_none()
+        before = [Sample(earlier.at, earlier.status, earlier.interval)] if earlier else []
+        check = declared.get(name)
+        ordered = (*before, *sorted(samples[name], key=lambda sample: sample.at))
+        found.append(
+            Check(
+                name=name,
+                kind=check.kind if check else None,
+                required=check.required if check else None,
+                samples=ordered,
+                last_message=_last_message(connection, name, ordered[-1].at) if samples[name] else None,
+            )
+        )
+    return tuple(found)
+
+
+def _last_message(connection: sa.Connection, name: str, at: datetime) -> str | None:
+    query = sa.select(check_results.c.message).where(
+        check_results.c.check_name == name, check_results.c.at == at
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _resources(
+    connection: sa.Connection, declared: Mapping[str, CheckSettings], start: datetime, end: datetime
+) -> tuple[Resource, ...]:
+    found = []
+    for name, check in sorted(declared.items()):
+        if check.kind not in RESOURCES:
+            continue
+        rows = connection.execute(
+            sa.select(check_results.c.data, check_results.c.message)
+            .where(check_results.c.check_name == name, check_results.c.at >= start, check_results.c.at < end)
+            .order_by(check_results.c.at)
+        ).all()
+        known = [(percent, row.message) for row in rows if (percent := _percent(row.data)) is not None]
+        if known:
+            last, message = known[-1]
+            found.append(Resource(name, check.kind, last, max(percent for percent, _ in known), message))
+    return tuple(found)
+
+
+def _percent(data: Any) -> float | None:
+    value = data.get("percent") if isinstance(data, dict) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _breakers(connection: sa.Connection, start: datetime, end: datetime) -> dict[str, tuple[Transition, ...]]:
+    """Of each breaker the transitions within the period, and the one that its state at the start is from."""
+    table = breaker_transitions
+    last_before = (
+        sa.select(table.c.breaker, sa.func.max(table.c.epoch).label("epoch"))
+        .where(table.c.at < start)
+        .group_by(table.c.breaker)
+        .subquery()
+    )
+    columns = (table.c.breaker, table.c.at, table.c.from_state, table.c.to_state)
+    earlier = sa.select(*columns).join(
+        last_before, sa.and_(table.c.breaker == last_before.c.breaker, table.c.epoch == last_before.c.epoch)
+    )
+    within = sa.select(*columns).where(table.c.at >= start, table.c.at < end).order_by(table.c.epoch)
+    found: dict[str, tuple[Transition, ...]] = {}
+    for row in (*connection.execute(earlier), *connection.execute(within)):
+        change = Transition(row.breaker, row.at, row.from_state, row.to_state)
+        found[row.breaker] = (*found.get(row.breaker, ()), change)
+    return dict(sorted(found.items()))
+
+
+def _jobs(connection: sa.Connection, start: datetime, end: datetime) -> tuple[Job, ...]:
+    """The scheduled jobs in their usual order (run or not), then any other that ran."""
+    rows = connection.execute(
+        sa.select(
+            job_runs.c.job,
+            job_runs.c.outcome,
+            sa.func.count().label("runs"),
+            sa.func.max(job_runs.c.duration).label("longest"),
+            sa.func.max(job_runs.c.started_at).label("last_at"),
+        )
+        .where(job_runs.c.started_at >= start, job_runs.c.started_at < end)
+        .group_by(job_runs.c.job, job_runs.c.outcome)
+    ).all()
+    names = (*JOBS, *sorted({row.job for row in rows} - set(JOBS)))
+    return tuple(_job(connection, name, [row for row in rows if row.job == name]) for name in names)
+
+
+def _job(connection: sa.Connection, name: str, rows: list[Any]) -> Job:
+    if not rows:
+        return Job(name)
+    last = max(rows, key=lambda row: row.last_at)
+    failed = next((row for row in rows if row.outcome == "failed"), None)
+    return Job(
+        name=name,
+        outcomes={row.outcome: row.runs for row in sorted(rows, key=lambda row: row.outcome)},
+        longest=max(row.longest for row in rows),
+        last_at=last.last_at,
+        last_outcome=last.outcome,
+        last_error=_error_of(connection, name, failed.last_at) if failed else None,
+    )
+
+
+def _error_of(connection: sa.Connection, job: str, at: datetime) -> str | None:
+    query = (
+        sa.select(job_runs.c.summary)
+        .where(job_runs.c.job == job, job_runs.c.started_at == at, job_runs.c.outcome == "failed")
+        .limit(1)
+    )
+    summary = connection.execute(query).scalar_one_or_none()
+    return str(summary["error"]) if isinstance(summary, dict) and "error" in summary else None
+
+
+def _removed(connection: sa.Connection, start: datetime, end: datetime) -> dict[str, dict[str, int | float]]:
+    """The numbers in the clean-up jobs' summaries, added up over the period."""
+    rows = connection.execute(
+        sa.select(job_runs.c.job, job_runs.c.summary).where(
+            job_runs.c.job.in_(CLEAN_UP), job_runs.c.started_at >= start, job_runs.c.started_at < end
+        )
+    )
+    totals: dict[str, dict[str, int | float]] = {job: {} for job in CLEAN_UP}
+    for job, summary in rows:
+        for name, value in _numbers(summary):
+            totals[job][name] = totals[job].get(name, 0) + value
+    return {job: dict(sorted(numbers.items())) for job, numbers in totals.items()}
+
+
+def _numbers(summary: Any) -> Iterable[tuple[str, int | float]]:
+    if not isinstance(summary, dict):
+        return
+    for name, value in summary.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield str(name), value

@@ -1,0 +1,59 @@
+"""The words and signs that Markdown and HTML share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Shape and word besides colour: a strip must be readable in black and white.
+SIGNS = {"u": "█", "g": "▄", "d": "✕", "x": "░"}
+NAMES = {"u": "up", "g": "degraded", "d": "down", "x": "unknown"}
+LEGEND = "█ up, ▄ degraded, ✕ down, ░ unknown (nobody looked)"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage rounded down to one digit; "-" when there is none."""
+    return "-" if share is None else f"{int(share * 1000) / 10:.1f}%"
+
+
+def lasted(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+def target_words(met: bool | None) -> str:
+    return {True: "✓ met", False: "✕ missed", None: "? not known"}[met]
+
+
+def strip_words(strip: Mapping[str, Any]) -> str:
+    """A strip told in words, for those who cannot see it: ``4 min up, 2 min down, 54 min up``."""
+    told: list[tuple[str, int]] = []
+    for state in strip["states"]:
+        if told and told[-1][0] == state:
+            told[-1] = (state, told[-1][1] + 1)
+        else:
+            told.append((state, 1))
+    return ", ".join(f"{lasted(count * strip['seconds'])} {NAMES[state]}" for state, count in told)
+
+
+def job_words(outcomes: Mapping[str, int]) -> str:
+    """``58 succeeded, 2 failed``; "no run" when there was none."""
+    return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "no run"
+
+
+def totals_words(totals: Mapping[str, float]) -> str:
+    """The counts of a clean-up, those that are not zero."""
+    told = [f"{name.replace('_', ' ')} {value:g}" for name, value in totals.items() if value]
+    return ", ".join(told) or "nothing removed"
+
+
+def shown_time(iso: str | None) -> str:
+    """An ISO time to the second, or "-"."""
+    return "-" if iso is None else f"{iso[:19]}Z"
