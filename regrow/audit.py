@@ -1,0 +1,28 @@
+"""Who did what by hand, when and why. Written in the transaction of the act itself."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from regrow.database.tables import audit
+
+
+def write(
+    connection: sa.Connection,
+    *,
+    at: datetime,
+    actor: str,
+    act: str,
+    subject: str,
+    reason: str,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """One row; ``details`` are JSON values."""
+    connection.execute(
+        sa.insert(audit).values(
+            at=at, actor=actor, act=act, subject=subject, reason=reason, details=details or {}
+        )
+    )

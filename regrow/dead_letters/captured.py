@@ -1,0 +1,228 @@
+"""A captured failure: what an app hands over, checked and put into the form in which it is kept.
+
+Needs nothing but the standard library, because apps import it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import traceback as tracebacks
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from regrow.errors import LetterRefusedError
+
+Confirm = Literal["outcome", "publish"]
+
+# What the columns hold; longer names are refused rather than cut, longer keys are hashed.
+_LIMITS = {"message_type": 190, "service": 190, "error_class": 255, "task": 255, "task_id": 255, "queue": 255}
+_KEY_LENGTH = 190
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One failure, as it is kept.
+
+    ``body`` is the message itself, never cut. ``task``/``queue`` say where home is, if the capture knows;
+    else ``[dead_letters.routes.MESSAGE_TYPE]`` says it. ``failed_at`` is aware UTC.
+    """
+
+    event_id: str
+    body: bytes
+    message_type: str
+    service: str
+    idempotency_key: str
+    error_class: str
+    error_message: str
+    failed_at: datetime
+    traceback: str | None = None
+    task: str | None = None
+    task_id: str | None = None
+    queue: str | None = None
+    content_type: str = "application/json"
+    content_encoding: str = "utf-8"
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    max_retries: int | None = None
+    confirm: Confirm | None = None
+    source: str = "task"
+    quarantine: str | None = None
+    """Why it must wait for a person from the start: poison, or no way to read it."""
+
+    def __post_init__(self) -> None:
+        for name, limit in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and len(value) > limit:
+                raise LetterRefusedError(
+                    f"{name} has {len(value)} characters; at most {limit} are kept. Use a shorter name."
+                )
+        if self.confirm not in {None, "outcome", "publish"}:
+            raise LetterRefusedError(f"confirm = {self.confirm!r}: say 'outcome' or 'publish'.")
+        if self.max_retries is not None and (isinstance(self.max_retries, bool) or self.max_retries < 0):
+            raise LetterRefusedError(f"max_retries = {self.max_retries!r}: say 0 or more.")
+        for name in ("event_id", "idempotency_key"):
+            object.__setattr__(self, name, bounded_key(getattr(self, name)))
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for failures of the same kind: error class, the place it was raised, message type."""
+        site = _call_site(self.traceback)
+        return hashlib.sha256(f"{self.error_class}\n{site}\n{self.message_type}".encode()).hexdigest()
+
+
+def of_message(
+    message: Any,
+    *,
+    error: BaseException | str | Mapping[str, Any] | None = None,
+    message_type: str | None = None,
+    service: str | None = None,
+    idempotency_key: str | None = None,
+    max_retries: int | None = None,
+    task: str | None = None,
+    queue: str | None = None,
+    confirm: Confirm | None = None,
+    event_id: str | None = None,
+    failed_at: datetime | str | None = None,
+    source: str = "task",
+) -> Capture:
+    """A capture from what an app knows.
+
+    ``message`` is any JSON value. A mapping with the key ``task`` (and optionally ``args``, ``kwargs``,
+    ``queue``, ``id``) is a Celery call and goes home as such; anything else goes home as the one argument
+    of the task that ``task=`` or the route of its ``message_type`` names.
+
+    ``error`` is an exception, a text, or a mapping with ``class``, ``message`` and ``traceback``.
+    LetterRefusedError says what cannot be kept as it is.
+    """
+    call = message if isinstance(message, Mapping) and isinstance(message.get("task"), str) else {}
+    _check_call(call)
+    task = task or call.get("task")
+    task_id = call.get("id")
+    error_class, error_message, traceback = describe(error)
+    event = event_id or str(uuid.uuid4())
+    kind = message_type or task or "message"
+    return Capture(
+        event_id=event,
+        body=_as_json(message),
+        message_type=kind,
+        service=service or kind,
+        # Without a key of its own every capture is a message of its own; a task's id names its message.
+        idempotency_key=idempotency_key or (f"task:{task_id}" if task_id else f"event:{event}"),
+        error_class=error_class,
+        error_message=error_message,
+        traceback=traceback,
+        failed_at=_time(failed_at),
+        task=task,
+        task_id=task_id,
+        queue=queue or call.get("queue"),
+        max_retries=max_retries,
+        confirm=confirm,
+        source=source,
+    )
+
+
+def describe(error: BaseException | str | Mapping[str, Any] | None) -> tuple[str, str, str | None]:
+    """Class, message and traceback of an error, as strings. An exception is never kept as an object."""
+    if isinstance(error, BaseException):
+        trace = "".join(tracebacks.format_exception(error)) if error.__traceback__ else None
+        kind = type(error)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        return f"{module}{kind.__qualname__}", _text_of(error), trace
+    if isinstance(error, Mapping):
+        unknown = set(error) - {"class", "message", "traceback"}
+        if unknown:
+            raise LetterRefusedError(
+                f"error has the unknown keys {', '.join(sorted(map(str, unknown)))}; "
+                "use class, message and traceback."
+            )
+        trace = error.get("traceback")
+        return str(error.get("class") or "Error"), str(error.get("message") or ""), trace and str(trace)
+    if error is None:
+        return "Error", "", None
+    return "Error", str(error), None
+
+
+def to_wire(capture: Capture) -> dict[str, Any]:
+    """A capture as JSON values, to travel through the broker. :func:`from_wire` is its inverse."""
+    wire = asdict(capture)
+    wire["body"] = capture.body.decode("latin-1")
+    wire["failed_at"] = capture.failed_at.isoformat()
+    wire["headers"] = dict(capture.headers)
+    return wire
+
+
+def from_wire(wire: Mapping[str, Any]) -> Capture:
+    """The capture that :func:`to_wire` wrote; LetterRefusedError when it is not one."""
+    known = {f.name for f in fields(Capture)}
+    try:
+        values = {**wire, "body": wire["body"].encode("latin-1"), "failed_at": _time(wire["failed_at"])}
+        return Capture(**{name: value for name, value in values.items() if name in known})
+    except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
+        raise LetterRefusedError(f"not a capture that this version can read: {error}") from None
+
+
+def with_source(capture: Capture, source: str) -> Capture:
+    return replace(capture, source=source)
+
+
+def bounded_key(key: str) -> str:
+    """A key that fits its column: short ones as they are, longer ones by their hash."""
+    if not key:
+        raise LetterRefusedError("an idempotency key or event id must not be empty.")
+    if len(key) <= _KEY_LENGTH:
+        return key
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def _check_call(call: Mapping[str, Any]) -> None:
+    for name, kind, words in (
+        ("args", list | tuple, "a list"),
+        ("kwargs", Mapping, "a mapping"),
+        ("queue", str, "a text"),
+        ("id", str, "a text"),
+    ):
+        if call.get(name) is not None and not isinstance(call[name], kind):
+            raise LetterRefusedError(f"message.{name} must be {words}, not {type(call[name]).__name__}.")
+
+
+def _as_json(message: Any) -> bytes:
+    try:
+        return json.dumps(message, ensure_ascii=False, allow_nan=False).encode("utf-8", "strict")
+    except UnicodeEncodeError:
+        return json.dumps(message, ensure_ascii=True, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise LetterRefusedError(
+            f"the message is not JSON ({error}). Hand over JSON values: text, numbers, lists, mappings."
+        ) from None
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:  # an exception whose own __str__ fails still has to be kept
+        return f"<unprintable {type(error).__name__}: {type(second).__name__}>"
+
+
+def _time(value: datetime | str | None) -> datetime:
+    if value is None:
+        return datetime.now(UTC)
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise LetterRefusedError(f"failed_at = {value!r} is not an ISO 8601 time.") from None
+    if moment.tzinfo is None:
+        raise LetterRefusedError(f"failed_at = {value} has no time zone; write it as ...+00:00.")
+    return moment.astimezone(UTC)
+
+
+def _call_site(traceback: str | None) -> str:
+    """The innermost ``File ..., in function`` of a traceback, without its line number, which edits move."""
+    lines = [line.strip() for line in (traceback or "").splitlines() if line.strip().startswith('File "')]
+    if not lines:
+        return ""
+    file, _, rest = lines[-1].partition('", line ')
+    function = rest.partition(", in ")[2]
+    return f"{file.rsplit('/', 1)[-1]}:{function}"

@@ -1,0 +1,145 @@
+"""The task API of dead letters. Any Celery app reaches it by name, on the queue ``regrow.capture``::
+
+    app.send_task("regrow.dead_letters.capture", [message], {"error": "..."}, queue="regrow.capture")
+
+What brings letters in or settles them must not be lost: it waits out an absent database by going back to
+the broker, and what cannot be kept as it is goes to a file of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import structlog
+from celery import Task, shared_task
+from celery.exceptions import Reject
+
+from regrow.dead_letters import service, unfiled
+from regrow.dead_letters.captured import Capture, from_wire, of_message
+from regrow.engine import get_engine
+from regrow.errors import LetterRefusedError, StoreUnavailableError
+from regrow.jobs import record
+
+logger = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+# Short, because a waiting task keeps a child from other work; the message goes back to the broker after it.
+_PAUSE = 1.0
+
+
+@shared_task(bind=True, name="regrow.dead_letters.capture", ignore_result=False)
+def capture(self: Task, message: Any = None, **options: Any) -> str | None:
+    """Keep one failed message; the event id is the result (None: it could not be kept as a letter).
+
+    ``message`` and ``options`` are those of :func:`regrow.dead_letters.capture`; or ``capture=`` is what
+    :func:`regrow.dead_letters.captured.to_wire` wrote.
+    """
+    engine = get_engine()
+    event_id = str(self.request.id)
+    payload = {"message": message, **options}
+    try:
+        captured = service.checked(engine, _captured(payload, event_id))
+    except LetterRefusedError as error:
+        unfiled.write(engine.settings.home, event_id, payload, error)
+        return None
+    return _or_back_to_the_broker(lambda: service.capture(engine, captured))
+
+
+@shared_task(bind=True, name="regrow.dead_letters.capture_many", ignore_result=False)
+def capture_many(self: Task, messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keep many failed messages in few transactions; each is a mapping of ``capture``'s arguments.
+
+    The event ids are the result, in order. One that cannot be kept holds up none of the others.
+    """
+    engine = get_engine()
+    good = []
+    for number, payload in enumerate(messages):
+        event_id = f"{self.request.id}:{number}"
+        try:
+            good.append(service.checked(engine, _captured(payload, event_id)))
+        except LetterRefusedError as error:
+            unfiled.write(engine.settings.home, event_id, payload, error)
+    return _or_back_to_the_broker(lambda: service.capture_many(engine, good))
+
+
+@shared_task(name="regrow.dead_letters.settle")
+def settle(attempt: str) -> None:
+    """A redriven message succeeded; sent by its own app's worker."""
+    _or_back_to_the_broker(lambda: service.settle(get_engine(), attempt))
+
+
+@shared_task(name="regrow.dead_letters.record_failure")
+def record_failure(attempt: str, error: str | None = None) -> None:
+    """A redriven message failed again; sent by its own app's worker."""
+    _or_back_to_the_broker(lambda: service.record_failure(get_engine(), attempt, error))
+
+
+@shared_task(name="regrow.dead_letters.process_dead_letter_queue_batch")
+def process_dead_letter_queue_batch(batch_size: int | None = None) -> dict[str, Any]:
+    """The scheduled redrive: everything that is due, in batches."""
+    engine = get_engine()
+    with record(engine, "process_dead_letter_queue_batch") as run:
+        run.summary = service.process_batch(engine, batch_size)
+        run.outcome = "partial" if run.summary["released"] else "succeeded"
+        return run.summary
+
+
+@shared_task(name="regrow.dead_letters.process_dead_letter_queue_task", ignore_result=False)
+def process_dead_letter_queue_task(batch_size: int = 10) -> dict[str, Any]:
+    """The same at once, for whoever asks; the counts are the result."""
+    return process_dead_letter_queue_batch(batch_size)  # type: ignore[no-any-return]
+
+
+@shared_task(name="regrow.dead_letters.retry_message", ignore_result=False)
+def retry_message(letter_id: str, actor: str = "task API", reason: str = "") -> bool:
+    """Redrive one letter now (its id or an event's). The result says whether it was sent."""
+    engine = get_engine()
+    letter = service.retry(engine, letter_id, actor=actor, reason=reason)
+    done = service.process_batch(engine, 1, only=letter.id)
+    return bool(done["dispatched"] or done["resolved"])
+
+
+@shared_task(name="regrow.dead_letters.get_dlq_messages", ignore_result=False)
+def get_dlq_messages(limit: int = 100, state: str | None = None) -> list[dict[str, Any]]:
+    """Dead letters, newest first, without their bodies; times are ISO 8601 in UTC."""
+    found = service.list_letters(get_engine(), state=state, limit=limit)
+    return [
+        {
+            name: value.isoformat() if hasattr(value, "isoformat") else value
+            for name, value in dataclasses.asdict(letter).items()
+            if name != "lease_token"
+        }
+        for letter in found
+    ]
+
+
+@shared_task(name="regrow.dead_letters.cleanup_old_dlq_messages")
+def cleanup_old_dlq_messages(max_age_days: int | None = None) -> dict[str, Any]:
+    """Purge letters settled long ago; unsettled ones never."""
+    engine = get_engine()
+    with record(engine, "cleanup_old_dlq_messages") as run:
+        run.summary = service.cleanup(engine, max_age_days)
+        return run.summary
+
+
+def _captured(payload: Mapping[str, Any], event_id: str) -> Capture:
+    """The capture a task's arguments describe. The task's own id makes a redelivery the same event."""
+    if payload.get("capture") is not None:
+        return from_wire(payload["capture"])
+    try:
+        return of_message(**{"event_id": event_id, "source": "task", **payload})
+    except TypeError as error:
+        raise LetterRefusedError(f"not arguments of capture: {error}") from None
+
+
+def _or_back_to_the_broker(work: Callable[[], T]) -> T:
+    """While the database is away the broker keeps the message: no ETA, no count, no loss."""
+    try:
+        return work()
+    except StoreUnavailableError as error:
+        logger.warning("letter.waiting", error=str(error), pause=_PAUSE)
+        time.sleep(_PAUSE)
+        raise Reject(str(error), requeue=True) from error
