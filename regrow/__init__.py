@@ -1,0 +1,68 @@
+"""Regrow: circuit breakers that a fleet shares, retries and dead letters, for Celery and its surroundings.
+
+``import regrow`` needs ``redis`` and nothing else, and costs next to nothing: what a name stands for is
+imported when the name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from regrow.version import __version__
+
+if TYPE_CHECKING:
+    from regrow import breakers, celery, dead_letters, errors, retries
+    from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
+    from regrow.configuration import configure
+    from regrow.errors import CircuitOpenError, RegrowError, SettingsError, StoreUnavailableError
+    from regrow.retries import RetryPolicy, retry, retry_http_requests
+
+_HOMES = {
+    "CircuitBreaker": "regrow.breakers.service",
+    "CircuitOpenError": "regrow.errors",
+    "RegrowError": "regrow.errors",
+    "RetryPolicy": "regrow.retries",
+    "SettingsError": "regrow.errors",
+    "StoreUnavailableError": "regrow.errors",
+    "configure": "regrow.configuration",
+    "get_circuit_breaker": "regrow.breakers.service",
+    "retry": "regrow.retries",
+    "retry_http_requests": "regrow.retries",
+}
+_ROOMS = ("breakers", "celery", "dead_letters", "errors", "retries")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name in _ROOMS:
+        value = import_module(f"regrow.{name}")
+    else:
+        raise AttributeError(f"module 'regrow' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+__all__ = [
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "RegrowError",
+    "RetryPolicy",
+    "SettingsError",
+    "StoreUnavailableError",
+    "__version__",
+    "breakers",
+    "celery",
+    "configure",
+    "dead_letters",
+    "errors",
+    "get_circuit_breaker",
+    "retries",
+    "retry",
+    "retry_http_requests",
+]

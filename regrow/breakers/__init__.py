@@ -1,0 +1,30 @@
+"""Circuit breakers that a fleet shares through Redis.
+
+An application uses :class:`CircuitBreaker` and :func:`get_circuit_breaker`. Operators and the worker use
+:func:`list_breakers`, :func:`show` and :func:`order` on a Redis client, and
+:func:`regrow.breakers.history.monitor`, which needs the database.
+"""
+
+from __future__ import annotations
+
+from regrow.breakers.process import flush
+from regrow.breakers.rules import BreakerConfig, OrderKind, State, Transition
+from regrow.breakers.service import CircuitBreaker, Permit, get_circuit_breaker
+from regrow.breakers.status import BreakerStatus, list_breakers, order, show
+from regrow.errors import CircuitOpenError
+
+__all__ = [
+    "BreakerConfig",
+    "BreakerStatus",
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "OrderKind",
+    "Permit",
+    "State",
+    "Transition",
+    "flush",
+    "get_circuit_breaker",
+    "list_breakers",
+    "order",
+    "show",
+]

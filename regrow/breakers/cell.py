@@ -1,0 +1,244 @@
+"""What one process knows of one breaker: its gate, the outcomes not yet reported, the probes it holds.
+
+Callers touch a cell without a lock: they read the gate, append to a deque, pop from a deque. One turn at a
+time (``Cell.turn``) talks to a store; it runs on the reporter's thread, or inline when the store is local.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from regrow.breakers import rules
+from regrow.breakers.rules import (
+    LEASE_MS,
+    Breaker,
+    BreakerConfig,
+    OverrideKind,
+    ProbeResult,
+    Report,
+    Restore,
+    SettleProbe,
+    State,
+)
+from regrow.breakers.store import Outcome
+
+OUTCOMES = 4096  # kept between two reports; a window that is larger than this is not
+BACKLOG = 64  # reports kept for a Redis that is away
+LEASE = LEASE_MS / 1000
+RENEW_EVERY = LEASE / 3
+ASK_EVERY = 0.1  # seconds between two tries to get a lease
+INTEREST = 2.0  # seconds for which a caller that was refused stands for more to come
+PROBE_CAP = 60.0  # seconds a probe may run when the breaker has no timeout
+
+
+class Gate:
+    """The state as last heard. A new epoch makes a new gate, so an outcome can only count for its own."""
+
+    __slots__ = ("admits", "epoch", "outcomes", "override", "record", "reopens_at", "state")
+
+    def __init__(
+        self, state: State, epoch: int, override: OverrideKind | None = None, reopens_at: float = math.inf
+    ) -> None:
+        self.state = state
+        self.epoch = epoch
+        self.override = override
+        self.admits = state is State.CLOSED
+        self.reopens_at = reopens_at
+        self.outcomes: deque[bool] = deque(maxlen=OUTCOMES)
+        # Called with whether the call failed. A bound C method: one call, atomic, no lock.
+        self.record: Callable[[bool], None] = _uncounted if override else self.outcomes.append
+
+    @classmethod
+    def of(cls, breaker: Breaker, reopens_at: float) -> Gate:
+        return cls(
+            breaker.state, breaker.epoch, breaker.override.kind if breaker.override else None, reopens_at
+        )
+
+    def shows(self, breaker: Breaker) -> bool:
+        return (
+            self.epoch == breaker.epoch
+            and self.state is breaker.state
+            and self.override is (breaker.override.kind if breaker.override else None)
+        )
+
+    def state_at(self, now: float) -> State:
+        """The state to show: open past its time is half-open."""
+        return State.HALF_OPEN if self.state is State.OPEN and now >= self.reopens_at else self.state
+
+    def drain(self) -> tuple[int, int, int]:
+        """Successes, failures, and the length of the run of failures at the end, since the last drain."""
+        successes = failures = run = 0
+        for _ in range(len(self.outcomes)):
+            if self.outcomes.popleft():
+                failures += 1
+                run += 1
+            else:
+                successes += 1
+                run = 0
+        return successes, failures, run
+
+
+def _uncounted(_failed: bool) -> None:
+    """The outcome of a call while the breaker is switched off."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """A lease that this process holds. Times are monotonic seconds."""
+
+    token: str
+    epoch: int
+    valid_until: float
+    renewed_at: float
+    give_up_at: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A report that the fleet has not taken yet, and when it was made."""
+
+    report: Report
+    made_at: float
+
+
+class Cell:
+    """One breaker in one process."""
+
+    def __init__(self, name: str, config: BreakerConfig) -> None:
+        self.name = name
+        self.config = config
+        self.gate = Gate(State.CLOSED, 0)
+        # What the shared store said last, and when: what to go on from without it, or to tell it again.
+        self.fleet: Outcome | None = None
+        self.fleet_at = -math.inf
+        self._clear()
+
+    def _clear(self) -> None:
+        self.turn = threading.Lock()
+        self.heard_at = -math.inf
+        self.parked: deque[Probe] = deque()
+        self.running: dict[str, Probe] = {}
+        self.settled: deque[SettleProbe] = deque()
+        self.backlog: deque[Batch] = deque(maxlen=BACKLOG)
+        self.waiters: deque[Future[Probe | None]] = deque()
+        self.wanted_until = 0.0
+        self.asked_at = -math.inf
+        self.refused = False
+        self.prefetched = False
+
+    def after_fork(self) -> None:
+        """In a child: what was gathered, held and awaited is the parent's."""
+        gate = self.gate
+        self.gate = Gate(gate.state, gate.epoch, gate.override, gate.reopens_at)
+        self._clear()
+
+    # What callers do ----------------------------------------------------------------------------------
+
+    def take_probe(self, now: float) -> Probe | None:
+        """A parked lease that is still good, now in use."""
+        while self.parked:
+            try:
+                probe = self.parked.popleft()
+            except IndexError:  # another thread was faster
+                return None
+            if now < probe.valid_until:
+                self.use(probe, now)
+                return probe
+        return None
+
+    def use(self, probe: Probe, now: float) -> None:
+        probe.give_up_at = now + (self.config.timeout or PROBE_CAP) + LEASE
+        self.running[probe.token] = probe
+
+    def settle_probe(self, probe: Probe, result: ProbeResult) -> None:
+        self.running.pop(probe.token, None)
+        self.settled.append(SettleProbe(probe.token, probe.epoch, result))
+
+    def retry_after(self, now: float) -> float:
+        """Seconds until a call may be worth trying; while others probe, a little while."""
+        gate = self.gate
+        if gate.reopens_at == math.inf:
+            return self.config.recovery_timeout
+        if now < gate.reopens_at:
+            return gate.reopens_at - now
+        return min(1.0, self.config.recovery_timeout)
+
+    # What a turn does ---------------------------------------------------------------------------------
+
+    def hear(self, outcome: Outcome, now: float) -> None:
+        """Take over what a store said; a new epoch or state makes a new gate."""
+        self.heard_at = now
+        breaker = outcome.breaker or Breaker()
+        left = rules.retry_after_ms(breaker, outcome.now)
+        reopens_at = math.inf if left is None else now + left / 1000
+        if self.gate.shows(breaker):
+            self.gate.reopens_at = reopens_at
+            return
+        self.gate = Gate.of(breaker, reopens_at)
+        self.parked.clear()
+        self.prefetched = False
+        if breaker.state is State.CLOSED:
+            self.refused = False
+            self.wanted_until = 0.0
+
+    def asks_for_probe(self, now: float) -> bool:
+        """Whether a lease should be asked for now: a caller was refused of late, or while it was open."""
+        gate = self.gate
+        if gate.state is State.CLOSED or now < gate.reopens_at or now - self.asked_at < ASK_EVERY:
+            return False
+        if len(self.parked) + len(self.running) >= self.config.half_open_max_calls:
+            return False
+        if self.refused and not self.prefetched:
+            self.prefetched = True
+            self.wanted_until = max(self.wanted_until, now + INTEREST)
+        return now < self.wanted_until
+
+    def serve_waiters(self, now: float) -> None:
+        """Hand leases to callers that wait for one; send all on when the breaker has closed."""
+        while self.waiters and (self.gate.admits or self.parked):
+            try:
+                waiter = self.waiters.popleft()
+            except IndexError:
+                return
+            if waiter.set_running_or_notify_cancel():
+                waiter.set_result(None if self.gate.admits else self.take_probe(now))
+
+    @property
+    def fleet_epoch(self) -> int:
+        return self.fleet.breaker.epoch if self.fleet and self.fleet.breaker else 0
+
+    def lost_by(self, outcome: Outcome) -> bool:
+        """Whether the fleet's store has forgotten what it told this process before."""
+        return (outcome.breaker.epoch if outcome.breaker else 0) < self.fleet_epoch
+
+    def last_known(self, now: float) -> Restore:
+        """The fleet's state as this process last heard it, for a store that forgot."""
+        assert self.fleet is not None and self.fleet.breaker is not None  # noqa: S101, PT018 - lost_by said so
+        breaker, then = self.fleet.breaker, self.fleet.now + math.floor((now - self.fleet_at) * 1000)
+        override = breaker.override
+        return Restore(
+            epoch=breaker.epoch,
+            state=breaker.state,
+            open_ms=max(0, breaker.open_until - then),
+            override=override.kind if override else None,
+            actor=override.actor if override else "",
+            reason=override.reason if override else "",
+            override_ms=max(1, override.until - then) if override and override.until else 0,
+        )
+
+    def due_at(self) -> float:
+        """When the next turn is needed at the latest, besides the regular look; monotonic seconds."""
+        held = [probe.renewed_at + RENEW_EVERY for probe in (*self.parked, *self.running.values())]
+        if self.gate.state is State.OPEN and self.refused and not self.prefetched:
+            held.append(self.gate.reopens_at)
+        return min(held, default=math.inf)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to tell the store at once."""
+        return bool(self.gate.outcomes or self.settled)

@@ -1,0 +1,155 @@
+"""The history of breakers: what :func:`monitor` moves from Redis into the table ``breaker_transitions``.
+
+Redis keeps the last transitions of every breaker, each with the epoch before it. The table is its own
+cursor: what is newer than its newest epoch is written, once, because (breaker, epoch) is unique; so two
+monitors at once, or one that died in the middle, do no harm. A transition whose predecessor is missing is
+marked, because Redis forgot something: unknown is not shown as complete.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from regrow.breakers.events import log_transitions
+from regrow.breakers.redis_store import RedisStore
+from regrow.breakers.rules import Look, Transition
+from regrow.breakers.status import BreakerStatus, moment, status_of
+from regrow.breakers.store import BreakerStore
+from regrow.database import Database
+from regrow.database.tables import breaker_transitions as table
+from regrow.engine import Engine
+
+logger = logging.getLogger("regrow.breakers")
+
+
+@dataclass(frozen=True)
+class PastTransition:
+    """A transition as the history keeps it. ``details``: the counts behind it, ``gap`` if one is missing."""
+
+    breaker: str
+    epoch: int
+    from_state: str
+    to_state: str
+    reason: str
+    actor: str | None
+    at: datetime
+    details: dict[str, Any]
+
+
+def monitor(engine: Engine) -> dict[str, Any]:
+    """Read every breaker of the fleet, write its new transitions, move idle open ones on; what was found.
+
+    An open breaker whose time is over while nobody calls is recorded as half-open: its next caller is the
+    probe. Nothing is closed without one. StoreUnavailableError when Redis or the database is away.
+    """
+    store = RedisStore(engine.patient_redis)
+    counts: Counter[str] = Counter()
+    seen: list[BreakerStatus] = []
+    names = store.names()
+    newest = _newest_epochs(engine.database, names)
+    for name in names:
+        status, moved = _move_on(store, name)
+        counts["moved_on"] += moved
+        if status is None:
+            store.forget(name)
+            counts["forgotten"] += 1
+        else:
+            seen.append(status)
+        written, gaps = _write(
+            engine.database, name, store.transitions(name, newest.get(name, 0)), newest.get(name)
+        )
+        counts["written"] += written
+        counts["gaps"] += gaps
+    states = Counter(status.state for status in seen)
+    return {
+        "breakers": len(seen),
+        **{state: states[state] for state in ("closed", "open", "half_open")},
+        "overridden": sum(status.override is not None for status in seen),
+        **{what: counts[what] for what in ("written", "moved_on", "forgotten", "gaps")},
+        "not_closed": sorted(status.name for status in seen if status.state != "closed"),
+    }
+
+
+def past(
+    database: Database, breaker: str | None = None, *, since: datetime | None = None, limit: int = 100
+) -> list[PastTransition]:
+    """The newest transitions first, of one breaker or of all."""
+    query = sa.select(table).order_by(table.c.at.desc(), table.c.id.desc()).limit(limit)
+    if breaker is not None:
+        query = query.where(table.c.breaker == breaker)
+    if since is not None:
+        query = query.where(table.c.at >= since)
+    with database.snapshot() as connection:
+        return [
+            PastTransition(**{name: row[name] for name in PastTransition.__dataclass_fields__})
+            for row in connection.execute(query).mappings()
+        ]
+
+
+def _move_on(store: BreakerStore, name: str) -> tuple[BreakerStatus | None, int]:
+    outcome = store.apply(name, None, Look(advance=True))
+    log_transitions(name, outcome.transitions, shared=True)
+    return status_of(name, outcome), len(outcome.transitions)
+
+
+def _newest_epochs(database: Database, names: list[str]) -> dict[str, int]:
+    query = (
+        sa.select(table.c.breaker, sa.func.max(table.c.epoch))
+        .where(table.c.breaker.in_(names))
+        .group_by(table.c.breaker)
+    )
+    with database.snapshot() as connection:
+        return {breaker: int(epoch) for breaker, epoch in connection.execute(query)}
+
+
+def _write(
+    database: Database, name: str, transitions: list[Transition], known: int | None
+) -> tuple[int, int]:
+    """Write what is not there yet; how many rows were written, and how many of them follow a gap."""
+    if not transitions:
+        return 0, 0
+    rows = []
+    for told in transitions:
+        missing = known is not None and told.previous != known
+        rows.append(_row(name, told, missing=missing))
+        known = told.epoch
+    insert = table.insert().prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite")
+
+    def work(connection: sa.Connection) -> list[dict[str, Any]]:
+        return [row for row in rows if connection.execute(insert.values(row)).rowcount]
+
+    written = database.run(work)
+    gaps = [row for row in written if row["details"].get("gap")]
+    for row in gaps:
+        logger.warning("breakers.history_gap", extra={"breaker": name, "before_epoch": row["epoch"]})
+    return len(written), len(gaps)
+
+
+def _row(name: str, told: Transition, *, missing: bool) -> dict[str, Any]:
+    details: dict[str, Any] = {
+        "previous": told.previous,
+        "successes": told.successes,
+        "failures": told.failures,
+        "run": told.run,
+        "failure_rate": round(told.failure_rate, 4),
+    }
+    if told.override:
+        details["override"] = told.override
+    if missing:
+        details["gap"] = True
+    return {
+        "breaker": name,
+        "epoch": told.epoch,
+        "from_state": told.from_state.value,
+        "to_state": told.to_state.value,
+        "reason": told.reason,
+        "actor": told.actor or None,
+        "at": moment(told.at),
+        "details": details,
+    }

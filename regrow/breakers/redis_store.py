@@ -1,0 +1,241 @@
+"""Breakers in Redis, shared by a fleet: every step is one Lua script, timed by Redis' own clock.
+
+Keys of one breaker share the hash tag ``{breaker:NAME}`` and so one slot of a cluster:
+``regrow:{breaker:NAME}:state``, ``:transitions`` and ``:reporter:<id>``. The list of names,
+``regrow:breakers``, is written outside the script, because it lies in another slot.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.commands.core import Script
+from redis.exceptions import RedisError
+
+from regrow.breakers.rules import (
+    AskProbe,
+    Breaker,
+    BreakerConfig,
+    Event,
+    Lease,
+    Look,
+    Order,
+    Override,
+    OverrideKind,
+    RenewProbe,
+    Report,
+    Restore,
+    SettleProbe,
+    Slot,
+    State,
+    Transition,
+)
+from regrow.breakers.store import Outcome
+from regrow.errors import StoreUnavailableError
+from regrow.redis import connect
+
+NAMES_KEY = "regrow:breakers"
+ANNOUNCE_EVERY = 60.0  # seconds; a name that a flushed Redis forgot is back after this
+TIMEOUT = 0.25  # seconds; whoever waits for Redis here has a local answer to fall back on
+
+
+@cache
+def script_text() -> str:
+    return files("regrow.breakers").joinpath("breaker.lua").read_text("utf-8")
+
+
+def state_key(name: str) -> str:
+    return f"regrow:{{breaker:{name}}}:state"
+
+
+def transitions_key(name: str) -> str:
+    return f"regrow:{{breaker:{name}}}:transitions"
+
+
+def reporter_key(name: str, reporter: str) -> str:
+    return f"regrow:{{breaker:{name}}}:reporter:{reporter}"
+
+
+class RedisStore:
+    """A store on a Redis or Valkey. Its errors become StoreUnavailableError, here and only here."""
+
+    remote = True
+
+    def __init__(self, client: redis.Redis | Callable[[], redis.Redis]) -> None:
+        """``client``: one to use as it is, or a function that makes one, called again after a fork."""
+        self._make: Callable[[], redis.Redis] = client if callable(client) else (lambda: client)
+        self._lock = threading.Lock()
+        self._script: Script | None = None
+        self._announced: dict[str, float] = {}
+
+    @classmethod
+    def from_url(cls, url: str) -> RedisStore:
+        """A store with its own few connections, which gives up after 250 ms and never tries twice."""
+        connect(url)  # an unusable URL is told here, where it was given; nothing is sent
+        return cls(
+            lambda: connect(
+                url, socket_timeout=TIMEOUT, connect_timeout=TIMEOUT, max_connections=8, waiting=False
+            )
+        )
+
+    def apply(self, name: str, config: BreakerConfig | None, event: Event) -> Outcome:
+        kind, arguments = _spoken(event)
+        keys = [state_key(name), transitions_key(name)]
+        if isinstance(event, Report) and event.reporter:
+            keys.append(reporter_key(name, event.reporter))
+        settings = json.dumps(config.as_dict()) if config else ""
+        try:
+            reply = self._step()(keys=keys, args=[settings, kind, *arguments])
+            if not isinstance(event, Look):
+                self._announce(name)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        return _outcome(reply)
+
+    def names(self) -> list[str]:
+        try:
+            return sorted(_text(name) for name in self._client().smembers(NAMES_KEY))
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+
+    def transitions(self, name: str, after: int = 0) -> list[Transition]:
+        try:
+            entries: Any = self._client().xrange(transitions_key(name), min=f"{after + 1}-0")
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+        return [
+            _transition({_text(key): _text(value) for key, value in told.items()}) for _id, told in entries
+        ]
+
+    def forget(self, name: str) -> None:
+        try:
+            self._client().srem(NAMES_KEY, name)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+
+    def after_fork(self) -> None:
+        """In a child: make a client of its own, whatever state the parent's threads left this one in."""
+        self._lock = threading.Lock()
+        self._script = None
+        self._announced = {}
+
+    def _step(self) -> Script:
+        with self._lock:
+            if self._script is None:
+                self._script = self._make().register_script(script_text())
+            return self._script
+
+    def _client(self) -> redis.Redis:
+        client: Any = self._step().registered_client
+        return client  # type: ignore[no-any-return]
+
+    def _announce(self, name: str) -> None:
+        now = time.monotonic()
+        if now - self._announced.get(name, -ANNOUNCE_EVERY) >= ANNOUNCE_EVERY:
+            self._client().sadd(NAMES_KEY, name)
+            self._announced[name] = now
+
+
+def _unavailable(error: Exception) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"Redis did not take a step of a circuit breaker: {type(error).__name__}: {error}"
+    )
+
+
+def _spoken(event: Event) -> tuple[str, list[str | int]]:  # noqa: PLR0911 - one return an event
+    """The event as the script's arguments."""
+    match event:
+        case Report():
+            return "report", [event.epoch, event.successes, event.failures, event.run, event.sequence]
+        case AskProbe():
+            return "ask", [event.token]
+        case RenewProbe():
+            return "renew", [event.token, int(event.parked)]
+        case SettleProbe():
+            return "settle", [event.token, event.epoch, event.result.value]
+        case Order():
+            return "order", [event.kind.value, event.actor, event.reason, event.expires_ms]
+        case Restore():
+            override = event.override.value if event.override else ""
+            return "restore", [
+                event.epoch,
+                event.state.value,
+                event.open_ms,
+                override,
+                event.actor,
+                event.reason,
+                event.override_ms,
+            ]
+        case Look():
+            return "look", [int(event.advance)]
+
+
+def _outcome(reply: list[Any]) -> Outcome:
+    known, accepted, now, transitions, settings, *state = reply
+    config = BreakerConfig.from_dict(json.loads(_text(settings))) if settings else BreakerConfig()
+    if not int(known):
+        return Outcome(None, int(_text(now)), accepted=False, transitions=(), config=config)
+    told = tuple(_transition(_paired(flat)) for flat in transitions)
+    return Outcome(_breaker(_paired(state[0])), int(_text(now)), bool(int(accepted)), told, config)
+
+
+def _breaker(fields: dict[str, str]) -> Breaker:
+    override = None
+    if fields["override"]:
+        override = Override(
+            OverrideKind(fields["override"]),
+            fields["override_actor"],
+            fields["override_reason"],
+            int(fields["override_until"]),
+        )
+    return Breaker(
+        state=State(fields["state"]),
+        epoch=int(fields["epoch"]),
+        since=int(fields["since"]),
+        open_until=int(fields["open_until"]),
+        run=int(fields["run"]),
+        window=tuple(Slot(int(a), int(b), int(c)) for a, b, c in _triples(fields["window"])),
+        probe_successes=int(fields["probe_successes"]),
+        leases=tuple(Lease(token, int(b), int(c)) for token, b, c in _triples(fields["leases"])),
+        wanted=fields["wanted"] == "1",
+        override=override,
+    )
+
+
+def _transition(fields: dict[str, str]) -> Transition:
+    return Transition(
+        epoch=int(fields["epoch"]),
+        previous=int(fields["previous"]),
+        from_state=State(fields["from_state"]),
+        to_state=State(fields["to_state"]),
+        reason=fields["reason"],
+        at=int(fields["at"]),
+        actor=fields["actor"],
+        successes=int(fields["successes"]),
+        failures=int(fields["failures"]),
+        run=int(fields["run"]),
+        override=fields["override"],
+    )
+
+
+def _paired(flat: list[Any]) -> dict[str, str]:
+    texts = [_text(value) for value in flat]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _triples(text: str) -> Iterable[tuple[str, str, str]]:
+    for part in text.split(";") if text else ():
+        first, second, third = part.split(":")
+        yield first, second, third
+
+
+def _text(value: Any) -> str:
+    """A reply as text, whether or not the client decodes."""
+    return value.decode() if isinstance(value, bytes) else str(value)

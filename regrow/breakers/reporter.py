@@ -1,0 +1,462 @@
+"""The reporter: one daemon thread a process that talks to the store for all its breakers.
+
+Callers never wait for Redis. They leave outcomes in cells; the reporter carries them to the store every
+100 ms, a failure at once (at most every 10 ms), and brings the fleet's state back. It belongs to no event
+loop, starts with the first outcome, and starts anew in a forked child.
+
+The policy for an absent Redis stands here, once: from the first error every breaker goes on by the same
+rules in this process's memory, from the last state heard, while Redis is tried once a second; when it is
+back its state is taken over and what happened meanwhile is submitted as evidence.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import replace
+
+from regrow.breakers import rules
+from regrow.breakers.cell import ASK_EVERY, LEASE, RENEW_EVERY, Batch, Cell, Probe
+from regrow.breakers.events import log_transitions
+from regrow.breakers.rules import (
+    AskProbe,
+    Breaker,
+    BreakerConfig,
+    Event,
+    Look,
+    Order,
+    RenewProbe,
+    Report,
+    Transition,
+)
+from regrow.breakers.store import BreakerStore, MemoryStore, Outcome
+from regrow.errors import SettingsError, StoreUnavailableError
+
+logger = logging.getLogger("regrow.breakers")
+
+TICK = 0.1  # seconds between reports of a busy process
+COALESCE = 0.01  # seconds between two reports that failures asked for
+LOOK_EVERY = 2.0  # seconds after which a quiet breaker is looked at
+RETRY_EVERY = 1.0  # seconds between two tries of an absent Redis
+
+
+class Reporter:
+    """The breakers of this process and their way to the store. ``remote=None``: local to this process."""
+
+    def __init__(self, remote: BreakerStore | None = None) -> None:
+        self.remote = remote
+        self.memory = MemoryStore()
+        self.active: BreakerStore = remote or self.memory
+        self.idle = True
+        """Nobody listens for outcomes at the moment: whoever leaves one calls :meth:`wake`."""
+        self._cells: dict[str, Cell] = {}
+        self._explicit: set[str] = set()
+        self._begin()
+        _reporters.add(self)
+
+    def _begin(self) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._sequence = 0
+        self._lock = threading.Lock()
+        self._bell = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._lost_at = self._retry_at = 0.0
+        self._warned = False
+        self.idle = True
+
+    # The breakers -------------------------------------------------------------------------------------
+
+    def cell(self, name: str, config: BreakerConfig | None) -> Cell:
+        """The one cell of this name. SettingsError when it exists with other settings."""
+        with self._lock:
+            cell = self._cells.get(name)
+            if cell is None:
+                cell = self._cells[name] = Cell(name, config or BreakerConfig())
+            elif config is not None and name not in self._explicit:
+                cell.config = config
+            elif config is not None and config != cell.config:
+                raise SettingsError(
+                    f"circuit breaker {name!r} already has other settings in this process:"
+                    f" {_difference(cell.config, config)}."
+                    " Make it once and share it, or use regrow.get_circuit_breaker(name)."
+                )
+            if config is not None:
+                self._explicit.add(name)
+            return cell
+
+    @property
+    def local(self) -> bool:
+        """Whether breakers are decided in this process at the moment."""
+        return not self.active.remote
+
+    # What callers do ----------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """See to it that the thread runs, and soon."""
+        self.idle = False
+        if self._thread is None or not self._thread.is_alive():
+            self._start()
+        self._bell.set()
+
+    def report_now(self, cell: Cell) -> None:
+        """A call failed, or a probe ended: decide at once where that needs no network, else report early."""
+        if self.local:
+            self.settle_inline(cell)
+        else:
+            self.wake()
+
+    def settle_inline(self, cell: Cell) -> None:
+        """A turn in the caller's thread, with the local store; never waits for another thread."""
+        while self.local and cell.turn.acquire(blocking=False):
+            try:
+                told = self._turn(cell)
+            finally:
+                cell.turn.release()
+            self._tell(cell, told)
+            if not cell.busy:
+                break
+        if self.idle:
+            self.wake()
+
+    def seek_probe(self, cell: Cell) -> Probe | None:
+        """A lease for a caller that the gate refuses, if this process has one at hand."""
+        now = time.monotonic()
+        probe = cell.take_probe(now)
+        if probe is not None:
+            return probe
+        if not cell.refused:
+            cell.refused = True
+            self.wake()  # so that a lease is asked for as soon as the time is over
+        if now < cell.gate.reopens_at:
+            return None
+        cell.wanted_until = now + LEASE
+        if not self.local:
+            if now - cell.asked_at >= ASK_EVERY:
+                self.wake()
+            return None
+        self.settle_inline(cell)
+        return cell.take_probe(now)
+
+    def wait_for_probe(self, cell: Cell) -> Future[Probe | None]:
+        """A future lease; its result is None when the breaker has closed meanwhile. Cancel it to give up."""
+        waiter: Future[Probe | None] = Future()
+        cell.waiters.append(waiter)
+        self.wake()
+        return waiter
+
+    def order(self, cell: Cell, order: Order) -> None:
+        """A person's command, fleet-wide; waits for the store. StoreUnavailableError when it is away."""
+        if self.remote is not None and self.local:
+            raise StoreUnavailableError(
+                f"Redis is away: {order.kind} of circuit breaker {cell.name!r} would reach only this process;"
+                " not done"
+            )
+        with cell.turn:
+            try:
+                outcome = self._step(cell, order, self.active)
+            except StoreUnavailableError as error:
+                self._lose(error)
+                raise
+        self._tell(cell, outcome.transitions)
+
+    def flush(self) -> None:
+        """Report what is gathered, now, in the caller's thread; gives up when the store does not answer."""
+        for cell in self._all_cells():
+            if cell.busy and not self._turn_safely(cell):
+                return
+
+    def close(self) -> None:
+        """Report what is gathered and end the thread."""
+        self._closed = True
+        self._bell.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(2.0)
+        self.flush()
+
+    def attach(self, remote: BreakerStore | None) -> None:
+        """Use another store from now on."""
+        for cell in self._all_cells():
+            with cell.turn:
+                cell.fleet, cell.fleet_at, cell.heard_at = None, -math.inf, -math.inf
+                cell.backlog.clear()
+        with self._lock:
+            self.remote = remote
+            self.active = remote or self.memory
+
+    def after_fork(self) -> None:
+        """In a child: locks, threads and sockets are the parent's; breakers go on from the same state."""
+        self._begin()
+        self.memory.after_fork()
+        if self.remote is not None:
+            self.remote.after_fork()
+        for cell in self._cells.values():
+            cell.after_fork()
+
+    # The thread ---------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._closed or (self._thread is not None and self._thread.is_alive()):
+                return
+            thread = threading.Thread(target=self._run, name="regrow-breakers", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is going down; flush at exit does what is left
+                return
+            self._thread = thread
+        if not self._warned and self.remote is None:
+            self._warned = True
+            logger.warning(
+                "breakers.local: no Redis is configured, so circuit breakers are of this process alone;"
+                " call regrow.configure(redis_url=...) or set REGROW_REDIS_URL"
+            )
+        _flush_at_exit_of_pool_processes(self.flush)
+
+    def _run(self) -> None:
+        quiet_since = time.monotonic()
+        while not self._closed:
+            self._bell.clear()
+            worked = False
+            try:
+                worked = self._round()
+            except Exception:
+                # A defect of ours must not end the reports of every breaker of the process.
+                logger.exception("breakers.reporter_failed")
+            now = time.monotonic()
+            if worked:
+                quiet_since = now
+            self._sleep(now, quiet=now - quiet_since > 10 * TICK)
+
+    def _sleep(self, now: float, *, quiet: bool) -> None:
+        cells = self._all_cells()
+        due = min((cell.due_at() for cell in cells), default=math.inf)
+        # First say that nobody listens, then look whether someone spoke meanwhile: so nothing is left lying.
+        self.idle = quiet
+        longest = LOOK_EVERY if quiet and not any(cell.busy for cell in cells) else TICK
+        self._bell.wait(min(longest, max(COALESCE, due - now)))
+        self.idle = False
+        pause = COALESCE - (time.monotonic() - now)
+        if pause > 0:
+            time.sleep(pause)
+
+    def _round(self) -> bool:
+        """A turn for every breaker that needs one; whether there was anything to say."""
+        if self.remote is not None and self.local and time.monotonic() >= self._retry_at:
+            self._try_to_return()
+        worked = False
+        for cell in self._all_cells():
+            now = time.monotonic()
+            worked = worked or cell.busy or bool(cell.waiters) or now < cell.wanted_until
+            if self._needs_turn(cell, now):
+                self._turn_safely(cell)
+        return worked
+
+    def _needs_turn(self, cell: Cell, now: float) -> bool:
+        return bool(
+            cell.busy
+            or (cell.backlog and not self.local)
+            or cell.waiters
+            or cell.asks_for_probe(now)
+            or now >= cell.due_at()
+            or now - cell.heard_at >= LOOK_EVERY
+        )
+
+    # Turns --------------------------------------------------------------------------------------------
+
+    def _turn_safely(self, cell: Cell) -> bool:
+        """A turn; False when the store was found to be away."""
+        with cell.turn:
+            try:
+                told = self._turn(cell)
+            except StoreUnavailableError as error:
+                self._lose(error)
+                return False
+        self._tell(cell, told)
+        return True
+
+    def _turn(self, cell: Cell) -> list[Transition]:
+        """Tell the store what is new, hear what it says. The caller holds ``cell.turn``."""
+        began = time.monotonic()
+        store = self.active
+        told: list[Transition] = []
+        report = self._gather(cell, began)
+        if report is not None and not store.remote:
+            told += self._step(cell, report, store).transitions
+        while store.remote and cell.backlog:
+            told += self._step(cell, cell.backlog[0].report, store).transitions
+            cell.backlog.popleft()
+        while cell.settled:
+            told += self._step(cell, cell.settled[0], store).transitions
+            cell.settled.popleft()
+            cell.wanted_until, cell.asked_at = began + LEASE, -math.inf  # at once for the next probe
+        self._renew(cell, store, began)
+        told += self._ask(cell, store)
+        if cell.heard_at < began:
+            told += self._step(cell, Look(), store).transitions
+        cell.serve_waiters(time.monotonic())
+        return told
+
+    def _gather(self, cell: Cell, now: float) -> Report | None:
+        """The outcomes since the last turn. For a fleet they also wait in the backlog until it has them."""
+        gate = cell.gate
+        successes, failures, run = gate.drain()
+        if not (successes or failures):
+            return None
+        report = Report(gate.epoch, successes, failures, run)
+        if self.remote is None:
+            return report
+        self._sequence += 1
+        # Without Redis a process lives in a sub-state of the fleet's last epoch and admits under that.
+        epoch = cell.fleet_epoch if self.local else gate.epoch
+        shared = replace(report, epoch=epoch, reporter=self.name, sequence=self._sequence)
+        last = cell.backlog[-1] if cell.backlog else None
+        if last and self.local and last.made_at > self._lost_at and now - last.made_at < 1.0:
+            cell.backlog[-1] = Batch(rules.joined(last.report, shared), last.made_at)
+        else:
+            cell.backlog.append(Batch(shared, now))
+        return report
+
+    def _renew(self, cell: Cell, store: BreakerStore, now: float) -> None:
+        for probe in list(cell.running.values()):
+            if now - probe.renewed_at < RENEW_EVERY:
+                continue
+            if now > probe.give_up_at or not self._renewed(cell, probe, store, parked=False):
+                cell.running.pop(probe.token, None)
+        for _ in range(len(cell.parked)):
+            try:
+                probe = cell.parked.popleft()  # out of the callers' reach while it is in question
+            except IndexError:
+                return
+            if now - probe.renewed_at < RENEW_EVERY or self._renewed(cell, probe, store, parked=True):
+                cell.parked.append(probe)
+
+    def _renewed(self, cell: Cell, probe: Probe, store: BreakerStore, *, parked: bool) -> bool:
+        asked = time.monotonic()
+        accepted = (
+            self._step(cell, RenewProbe(probe.token, parked), store).accepted
+            and cell.gate.epoch == probe.epoch
+        )
+        if accepted:
+            probe.renewed_at, probe.valid_until = asked, asked + LEASE
+        return accepted
+
+    def _ask(self, cell: Cell, store: BreakerStore) -> tuple[Transition, ...]:
+        now = time.monotonic()
+        if cell.waiters:
+            cell.wanted_until = max(cell.wanted_until, now + LEASE)
+        if not cell.asks_for_probe(now):
+            return ()
+        cell.asked_at = now
+        token = secrets.token_hex(8)
+        outcome = self._step(cell, AskProbe(token), store)
+        if outcome.accepted:
+            cell.parked.append(Probe(token, cell.gate.epoch, now + LEASE, now))
+        return outcome.transitions
+
+    def _step(self, cell: Cell, event: Event, store: BreakerStore) -> Outcome:
+        """One event to the store, its answer into the cell."""
+        outcome = store.apply(cell.name, cell.config, event)
+        if store.remote:
+            if cell.lost_by(outcome):
+                store.apply(cell.name, cell.config, cell.last_known(time.monotonic()))
+                outcome = store.apply(cell.name, cell.config, event)
+            cell.fleet, cell.fleet_at = outcome, time.monotonic()
+        cell.hear(outcome, time.monotonic())
+        return outcome
+
+    # Redis goes and comes back ------------------------------------------------------------------------
+
+    def _lose(self, error: StoreUnavailableError) -> None:
+        """Go on locally from the last state heard."""
+        with self._lock:
+            now = time.monotonic()
+            self._retry_at = now + RETRY_EVERY
+            if self.local:
+                return
+            self._lost_at = now
+            for cell in list(self._cells.values()):
+                known = cell.fleet.breaker if cell.fleet and cell.fleet.breaker else Breaker()
+                passed = math.floor((now - cell.fleet_at) * 1000) if cell.fleet else 0
+                self.memory.seed(
+                    cell.name, cell.config, known, (cell.fleet.now if cell.fleet else 0) + passed
+                )
+                cell.parked.clear()
+                for batch in list(cell.backlog):
+                    evidence = replace(batch.report, epoch=known.epoch, reporter="", sequence=0)
+                    self.memory.apply(cell.name, cell.config, evidence)
+                cell.heard_at = -math.inf  # the next turn looks
+            self.active = self.memory
+        logger.warning("breakers.redis_away", extra={"error": str(error), "going_on": "with local breakers"})
+
+    def _try_to_return(self) -> None:
+        """Take over the fleet's state and submit what happened meanwhile, if Redis answers."""
+        remote = self.remote
+        if remote is None:
+            return
+        cells = self._all_cells()
+        try:
+            if cells:
+                remote.apply(cells[0].name, None, Look())
+            else:
+                remote.names()
+        except StoreUnavailableError:
+            self._retry_at = time.monotonic() + RETRY_EVERY
+            return
+        oldest = time.monotonic()
+        for cell in cells:
+            with cell.turn:
+                self._gather(cell, oldest)  # outcomes under local epochs: into the backlog, as evidence
+                kept = [
+                    batch for batch in cell.backlog if oldest - batch.made_at <= cell.config.window_seconds
+                ]
+                cell.backlog.clear()
+                cell.backlog.extend(kept)
+                cell.settled.clear()
+                cell.parked.clear()
+                cell.heard_at = -math.inf
+        with self._lock:
+            self.active = remote
+        logger.info("breakers.redis_back")
+
+    def _tell(self, cell: Cell, transitions: Iterable[Transition]) -> None:
+        log_transitions(cell.name, transitions, shared=not self.local)
+
+    def _all_cells(self) -> list[Cell]:
+        return list(self._cells.values())
+
+
+_reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
+
+
+def _difference(old: BreakerConfig, new: BreakerConfig) -> str:
+    before, after = old.as_dict(), new.as_dict()
+    return ", ".join(
+        f"{name} is {before[name]}, not {after[name]}" for name in before if before[name] != after[name]
+    )
+
+
+def _flush_at_exit_of_pool_processes(flush: Callable[[], None]) -> None:
+    """Processes of multiprocessing (and Celery's billiard) end without atexit, but run their finalizers."""
+    for module in ("multiprocessing.util", "billiard.util"):
+        util = sys.modules.get(module)
+        if util is not None:
+            util.Finalize(None, flush, exitpriority=100)
+
+
+def _after_fork_in_child() -> None:
+    for reporter in list(_reporters):
+        reporter.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

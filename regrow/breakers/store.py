@@ -1,0 +1,110 @@
+"""Where a breaker's state lives: the port, and the store of a single process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from regrow.breakers import rules
+from regrow.breakers.rules import Breaker, BreakerConfig, Event, Look, Report, Transition
+
+KEPT_TRANSITIONS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an event did. ``now`` is the store's clock in ms, which the times in ``breaker`` are told by.
+
+    ``breaker`` is None when one looked at a breaker that the store does not know. ``config`` is what the
+    breaker's processes last said.
+    """
+
+    breaker: Breaker | None
+    now: int
+    accepted: bool
+    transitions: tuple[Transition, ...]
+    config: BreakerConfig
+
+
+class BreakerStore(Protocol):
+    """Breakers by name. Each method is one atomic step; StoreUnavailableError when the store is away."""
+
+    remote: bool
+    """Whether a step may wait for a network."""
+
+    def apply(self, name: str, config: BreakerConfig | None, event: Event) -> Outcome:
+        """Let ``event`` happen to the breaker. ``config=None``: under the settings it was last used with."""
+
+    def names(self) -> list[str]:
+        """Every breaker that the store knows."""
+
+    def transitions(self, name: str, after: int = 0) -> list[Transition]:
+        """The kept transitions with an epoch above ``after``, oldest first."""
+
+    def forget(self, name: str) -> None:
+        """Take a breaker whose state is gone off the list of names."""
+
+    def after_fork(self) -> None:
+        """In a child: let go of what belongs to the parent."""
+
+
+class MemoryStore:
+    """The breakers of one process: for a process without Redis, and while Redis is away."""
+
+    remote = False
+
+    def __init__(self, clock: Callable[[], int] | None = None) -> None:
+        # Wall time once, monotonic from there: an administrator who sets the clock moves no breaker.
+        offset = time.time_ns() - time.monotonic_ns()
+        self._clock = clock or (lambda: (time.monotonic_ns() + offset) // 1_000_000)
+        self._lock = threading.Lock()
+        self._breakers: dict[str, Breaker] = {}
+        self._configs: dict[str, BreakerConfig] = {}
+        self._history: dict[str, deque[Transition]] = {}
+        self._counted: dict[tuple[str, str], int] = {}
+
+    def apply(self, name: str, config: BreakerConfig | None, event: Event) -> Outcome:
+        with self._lock:
+            now = self._clock()
+            known = self._breakers.get(name)
+            config = config or self._configs.get(name) or BreakerConfig()
+            if known is None and isinstance(event, Look):
+                return Outcome(None, now, accepted=False, transitions=(), config=config)
+            if (
+                isinstance(event, Report)
+                and self._counted.get((name, event.reporter), 0) >= event.sequence > 0
+            ):
+                step = replace(rules.apply(config, known or Breaker(), Look(), now), accepted=False)
+            else:
+                step = rules.apply(config, known or Breaker(), event, now)
+            if isinstance(event, Report) and step.accepted:
+                self._counted[name, event.reporter] = event.sequence
+            self._breakers[name] = step.breaker
+            self._configs[name] = config
+            self._history.setdefault(name, deque(maxlen=KEPT_TRANSITIONS)).extend(step.transitions)
+            return Outcome(step.breaker, now, step.accepted, step.transitions, config)
+
+    def names(self) -> list[str]:
+        with self._lock:
+            return sorted(self._breakers)
+
+    def transitions(self, name: str, after: int = 0) -> list[Transition]:
+        with self._lock:
+            return [told for told in self._history.get(name, ()) if told.epoch > after]
+
+    def forget(self, name: str) -> None:
+        """Nothing to do: here a name is never without its state."""
+
+    def after_fork(self) -> None:
+        """In a child: the parent's lock may have been held by a thread that does not exist here."""
+        self._lock = threading.Lock()
+
+    def seed(self, name: str, config: BreakerConfig, breaker: Breaker, now: int) -> None:
+        """Go on from a state that another store told at its time ``now``."""
+        with self._lock:
+            self._breakers[name] = rules.shifted(breaker, self._clock() - now)
+            self._configs[name] = config

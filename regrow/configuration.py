@@ -1,0 +1,49 @@
+"""What an application told the library: :func:`configure`, else the environment.
+
+The worker's settings are another matter (``regrow.settings``): this module needs nothing installed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Where the library finds its servers; None: not told."""
+
+    redis_url: str | None = None
+    broker_url: str | None = None
+
+
+_told = Configuration()
+
+
+def configure(*, redis_url: str | None = None, broker_url: str | None = None) -> None:
+    """Tell the library, once a process, where its servers are.
+
+    ``redis_url``: the Redis that circuit breakers share (else ``REGROW_REDIS_URL``). ``broker_url``: the
+    Celery broker that :func:`regrow.dead_letters.capture` sends through (else ``CELERY_BROKER_URL``). What is
+    left out stays as it was. Nothing is connected yet; SettingsError when the Redis URL cannot be one.
+    """
+    global _told  # noqa: PLW0603 - what the process was told is process-wide
+    if redis_url is not None:
+        from regrow.redis import connect
+
+        connect(redis_url)
+        _told = replace(_told, redis_url=redis_url)
+    if broker_url is not None:
+        _told = replace(_told, broker_url=broker_url)
+    process = sys.modules.get("regrow.breakers.process")
+    if redis_url is not None and process is not None:
+        process.reconnect()
+
+
+def configured() -> Configuration:
+    """What was told, filled up from the environment."""
+    return Configuration(
+        redis_url=_told.redis_url or os.environ.get("REGROW_REDIS_URL") or None,
+        broker_url=_told.broker_url or os.environ.get("CELERY_BROKER_URL") or None,
+    )
