@@ -51,9 +51,7 @@ class SecretFile:
     mode: int = 0o400
 
 
-def choose(
-    given: Mapping[str, str], kept: Mapping[str, str], invent: Callable[[], str]
-) -> Mapping[str, str]:
+def choose(given: Mapping[str, str], kept: Mapping[str, str], invent: Callable[[], str]) -> Mapping[str, str]:
     """The value of every secret: given by the operator, else kept from before, else made up."""
     for name, value in given.items():
         if len(value) < SHORTEST or not value.isprintable() or not value.isascii():
@@ -136,7 +134,9 @@ def main(arguments: list[str]) -> int:
     except (SecretRefusedError, OSError, UnicodeDecodeError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"secrets: {', '.join(written) + ' written' if written else 'all there, none changed'}\n")
+    sys.stdout.write(
+        f"secrets: {', '.join(written) + ' written' if written else 'all there, none changed'}\n"
+    )
     sys.stdout.write("The key of the page: docker compose exec web cat /run/secrets/api_key\n")
     return 0
 

@@ -1,4 +1,4 @@
-"""The containers' health check: is this process alive? Nothing imported that costs, nothing asked over the net.
+"""The containers' health check: is this process alive? Nothing costly is imported, nobody else is asked.
 
     python -I -S worker/probe.py heartbeat FILE MAX_AGE    the file was written at most MAX_AGE seconds ago
     python -I -S worker/probe.py http PORT PATH            http://127.0.0.1:PORT/PATH answers 200
@@ -25,7 +25,10 @@ def heartbeat(file: str, max_age: float, now: float) -> Verdict:
     try:
         age = now - os.stat(file).st_mtime  # noqa: PTH116 - pathlib would be half of the whole cost
     except FileNotFoundError:
-        return False, f"no heartbeat yet: {file} is not there (starting, or waiting for Redis and the database)"
+        return (
+            False,
+            f"no heartbeat yet: {file} is not there (starting, or waiting for Redis and the database)",
+        )
     except OSError as error:
         return False, f"{file}: {error.strerror}"
     if age > max_age:
@@ -47,20 +50,22 @@ def http(port: int, path: str) -> Verdict:
 
 
 def main(arguments: list[str]) -> int:
-    kind, *rest = arguments or [""]
     try:
-        if kind == "heartbeat":
-            file, max_age = rest
-            alive, told = heartbeat(file, float(max_age), time.time())
-        elif kind == "http":
-            port, path = rest
-            alive, told = http(int(port), path)
-        else:
-            raise ValueError(kind)
+        alive, told = judge(arguments)
     except ValueError:
         alive, told = False, "usage: probe.py heartbeat FILE MAX_AGE | probe.py http PORT PATH"
     sys.stdout.write(told + "\n")
     return 0 if alive else 1
+
+
+def judge(arguments: list[str]) -> Verdict:
+    """The verdict on what the arguments name; ValueError when they name nothing."""
+    kind, subject, limit = arguments
+    if kind == "heartbeat":
+        return heartbeat(subject, float(limit), time.time())
+    if kind == "http":
+        return http(int(subject), limit)
+    raise ValueError(kind)
 
 
 if __name__ == "__main__":
