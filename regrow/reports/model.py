@@ -142,6 +142,7 @@ def _breaker(name: str, facts: Facts) -> dict[str, Any]:
         "open_seconds": spent.open.total_seconds(),
         "half_open_seconds": spent.half_open.total_seconds(),
         "state_at_end": spent.state,
+        "gaps": spent.gaps,
     }
 
 

@@ -105,10 +105,11 @@ def _breakers(report: Mapping[str, Any]) -> str:
             _number(breaker["openings"]),
             _number(wording.lasted(breaker["open_seconds"])),
             _cell(breaker["state_at_end"]),
+            _cell(wording.history_words(breaker["gaps"])),
         )
         for breaker in report["breakers"]
     ]
-    titles = ("breaker", "openings", "time open", "state at the end")
+    titles = ("breaker", "openings", "time open", "state at the end", "history")
     return _section("Circuit breakers", titles, rows, "", "No breaker has changed its state so far.")
 
 

@@ -69,10 +69,11 @@ def _breakers(report: Mapping[str, Any]) -> list[str]:
             str(breaker["openings"]),
             wording.lasted(breaker["open_seconds"]),
             escaped(breaker["state_at_end"]),
+            wording.history_words(breaker["gaps"]),
         )
         for breaker in report["breakers"]
     ]
-    titles = ("breaker", "openings", "time open", "state at the end")
+    titles = ("breaker", "openings", "time open", "state at the end", "history")
     return _section("Circuit breakers", titles, rows, "No breaker has changed its state so far.")
 
 

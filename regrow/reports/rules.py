@@ -210,12 +210,13 @@ def strip(cut: Sequence[Span], start: datetime, end: datetime, buckets: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One change of a breaker's state."""
+    """One change of a breaker's state. ``gap``: a change before it is known to be missing."""
 
     breaker: str
     at: datetime
     from_state: str
     to_state: str
+    gap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,7 @@ class BreakerTime:
     open: timedelta
     half_open: timedelta
     state: str
+    gaps: int
 
 
 OPEN = frozenset({"open", "forced_open"})
@@ -254,6 +256,7 @@ def breaker_time(
         open=sum((spent.get(name, _NOTHING) for name in OPEN), _NOTHING),
         half_open=spent.get("half_open", _NOTHING),
         state=state,
+        gaps=sum(change.gap for change in ordered if change.at >= start),
     )
 
 

@@ -183,14 +183,15 @@ def _breakers(connection: sa.Connection, start: datetime, end: datetime) -> dict
         .group_by(table.c.breaker)
         .subquery()
     )
-    columns = (table.c.breaker, table.c.at, table.c.from_state, table.c.to_state)
+    columns = (table.c.breaker, table.c.at, table.c.from_state, table.c.to_state, table.c.details)
     earlier = sa.select(*columns).join(
         last_before, sa.and_(table.c.breaker == last_before.c.breaker, table.c.epoch == last_before.c.epoch)
     )
     within = sa.select(*columns).where(table.c.at >= start, table.c.at < end).order_by(table.c.epoch)
     found: dict[str, tuple[Transition, ...]] = {}
     for row in (*connection.execute(earlier), *connection.execute(within)):
-        change = Transition(row.breaker, row.at, row.from_state, row.to_state)
+        gap = isinstance(row.details, dict) and bool(row.details.get("gap"))
+        change = Transition(row.breaker, row.at, row.from_state, row.to_state, gap)
         found[row.breaker] = (*found.get(row.breaker, ()), change)
     return dict(sorted(found.items()))
 

@@ -43,6 +43,11 @@ def strip_words(strip: Mapping[str, Any]) -> str:
     return ", ".join(f"{lasted(count * strip['seconds'])} {NAMES[state]}" for state, count in told)
 
 
+def history_words(gaps: int) -> str:
+    """Whether a breaker's history can be trusted to hold every opening."""
+    return "complete" if gaps == 0 else f"? {gaps} gap" if gaps == 1 else f"? {gaps} gaps"
+
+
 def job_words(outcomes: Mapping[str, int]) -> str:
     """``58 succeeded, 2 failed``; "no run" when there was none."""
     return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "no run"

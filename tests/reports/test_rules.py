@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,7 @@ def test_spans_cover_the_window_without_gap_or_overlap_and_never_repeat_a_state(
     cut = rules.spans(samples, START, END)
     assert cut[0].start == START
     assert cut[-1].end == END
-    for before, after in zip(cut, cut[1:], strict=False):
+    for before, after in pairwise(cut):
         assert before.end == after.start
         assert before.state is not after.state
 
@@ -244,3 +245,8 @@ def test_more_often_than_hourly_the_period_ends_at_the_last_multiple_of_the_inte
 
 def test_less_often_than_hourly_it_is_still_an_hour_that_is_reported_on() -> None:
     assert rules.scheduled_ends(at(130), 7200, None) == (at(120),)
+
+
+def test_changes_that_are_known_to_be_missing_are_told() -> None:
+    changes = [change(10, "closed", "open"), Transition("payments", at(20), "closed", "open", gap=True)]
+    assert rules.breaker_time("payments", changes, START, END).gaps == 1
