@@ -1,0 +1,123 @@
+"""Heartbeats of workers and beats: read from Redis or a container's own file, and how fresh they are.
+
+A heartbeat is one line of JSON, ``{"at": epoch seconds, "pid": int, "node": str, "state": str}``, renewed
+every few seconds by the process's own loop. In Redis it lies under ``regrow:{heartbeat}:<kind>:<name>`` and
+vanishes ten minutes after the last one, so that the dead can be told from those who never were.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from regrow.health.rules import Finding, Status, finding
+
+Kind = Literal["worker", "beat"]
+PREFIX = "regrow:{heartbeat}:"
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """``age``: seconds since the last pulse by our clock; negative when the other clock is ahead."""
+
+    node: str
+    state: str
+    age: float
+
+    def is_fresh(self, max_age: float) -> bool:
+        return abs(self.age) <= max_age
+
+
+def from_redis(url: str, kind: Kind, timeout: float, now: float) -> list[Heartbeat]:
+    """All heartbeats of a kind. Raises redis.RedisError or OSError when Redis does not answer."""
+    from regrow.health.checks.redis_client import asking
+
+    with asking(url, timeout) as client:
+        names = sorted(client.scan_iter(match=f"{PREFIX}{kind}:*", count=5_000))
+        lines: list[Any] = client.mget(names) if names else []
+    found = (parse(line, now) for line in lines if line is not None)
+    return [heartbeat for heartbeat in found if heartbeat is not None]
+
+
+def asked(read: Callable[[], list[Heartbeat]], verdict: Callable[[list[Heartbeat]], Finding]) -> Finding:
+    """The verdict over what ``read`` finds. Without the store that keeps them, nothing is known of them."""
+    import redis
+
+    try:
+        found = read()
+    except (redis.RedisError, OSError) as error:
+        said = f"Redis, which keeps the heartbeats, does not answer: {type(error).__name__}: {error}"
+        return finding("unknown", said)
+    return verdict(found)
+
+
+def from_file(path: Path, now: float) -> Heartbeat | None:
+    """The heartbeat of this container; None when there is none. The file's mtime is its time."""
+    try:
+        written = path.stat().st_mtime
+        told = parse(path.read_text(encoding="utf-8"), now)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return Heartbeat(told.node, told.state, now - written) if told else None
+
+
+def parse(line: str, now: float) -> Heartbeat | None:
+    """One line as a heartbeat; None for anything else, which is no sign of life."""
+    try:
+        told = json.loads(line)
+        return Heartbeat(str(told["node"]), str(told["state"]), now - float(told["at"]))
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+
+
+def judge(
+    heartbeats: Sequence[Heartbeat], max_age: float, *, what: str, works: frozenset[str], cut_off: str
+) -> Finding:
+    """The verdict over all heartbeats of a kind.
+
+    ``works``: the states that mean work is done; ``cut_off``: the state of one whose server is away.
+    """
+    data = {"heartbeats": [{"node": h.node, "state": h.state, "age": round(h.age, 1)} for h in heartbeats]}
+    if not heartbeats:
+        return finding("unknown", f"no {what} has given a sign of life in the last 10 minutes", **data)
+    fresh = [h for h in heartbeats if h.is_fresh(max_age)]
+    silent = [h.node for h in heartbeats if not h.is_fresh(max_age)]
+    if not fresh:
+        youngest = min(abs(h.age) for h in heartbeats)
+        said = f"no sign of life within {max_age:g} s, the nearest is {youngest:.0f} s away: {_list(silent)}"
+        return finding("unhealthy", said, **data)
+    working = [h for h in fresh if h.state in works]
+    if not working:
+        states = ", ".join(sorted({h.state for h in fresh}))
+        status: Status = "unhealthy" if all(h.state == cut_off for h in fresh) else "degraded"
+        return finding(status, f"alive, but {states}: {_list([h.node for h in fresh])}", **data)
+    others = [f"{h.node} is {h.state}" for h in fresh if h.state == cut_off]
+    others += [f"{node} is silent" for node in silent]
+    if others:
+        return finding("degraded", f"{len(working)} of {len(heartbeats)} work; {_list(others)}", **data)
+    return finding("healthy", f"{len(working)} alive: {_list([h.node for h in working])}", **data)
+
+
+def judge_file(heartbeat: Heartbeat | None, path: Path, max_age: float) -> Finding:
+    """The verdict over one process by its own file: whether its loop turns, and no more.
+
+    A broker that is away makes it degraded, not unhealthy: a restart would not bring the broker back.
+    """
+    if heartbeat is None:
+        return finding("unknown", f"there is no heartbeat in {path}")
+    data = {"node": heartbeat.node, "state": heartbeat.state, "age": round(heartbeat.age, 1)}
+    said = f"{heartbeat.node} is {heartbeat.state}, last heartbeat {heartbeat.age:.0f} s ago"
+    if not heartbeat.is_fresh(max_age):
+        return finding("unhealthy", f"{said}, more than {max_age:g} s", **data)
+    return finding("degraded" if heartbeat.state in _CUT_OFF else "healthy", said, **data)
+
+
+_CUT_OFF = frozenset({"broker_away", "redis_away"})
+
+
+def _list(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

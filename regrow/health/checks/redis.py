@@ -1,0 +1,61 @@
+"""Redis: a new connection, one small write read back, and what the server says of its memory.
+
+A write, because a server that answers PING may be a read-only replica, out of memory, or refusing writes
+since its disk failed; each of these is an outage for whoever needs Redis.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import redis
+
+from regrow.health.checks.redis_client import asking
+from regrow.health.rules import Finding, finding, judge
+from regrow.settings import Settings
+from regrow.settings.checks import RedisCheck
+
+KEY = "regrow:{health}:probe"
+_FULL = 90.0
+"""Percent of ``maxmemory``; beyond 100 a server that keeps its promises (noeviction) refuses writes."""
+
+
+def probe(check: RedisCheck, settings: Settings) -> Finding:
+    try:
+        with asking(settings.redis.url.get_secret_value(), check.timeout) as client:
+            token = uuid.uuid4().hex
+            client.set(KEY, token, ex=60)
+            if client.get(KEY) is None:
+                return finding("unhealthy", "a key vanished right after it was written")
+            facts = _facts(client)
+    except redis.RedisError as error:
+        return finding("unhealthy", f"{type(error).__name__}: {error}")
+    except OSError as error:
+        return finding("unhealthy", f"cannot be reached: {error}")
+    return verdict(facts)
+
+
+def verdict(facts: dict[str, Any]) -> Finding:
+    """What a server that takes writes says about itself. ``facts``: INFO, empty where that is forbidden."""
+    limit, used = int(facts.get("maxmemory") or 0), int(facts.get("used_memory") or 0)
+    data = {
+        "version": facts.get("valkey_version") or facts.get("redis_version"),
+        "used_bytes": used,
+        "max_bytes": limit or None,
+        "eviction": facts.get("maxmemory_policy"),
+        "clients": facts.get("connected_clients"),
+    }
+    if limit:
+        percent = 100 * used / limit
+        said = f"takes writes; {percent:.0f}% of maxmemory used"
+        return finding(judge(percent, _FULL), said, **data)
+    return finding("healthy", "takes writes", **data)
+
+
+def _facts(client: redis.Redis) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = client.info()
+    except redis.ResponseError:
+        return {}  # an ACL without INFO: what matters was tried already
+    return facts

@@ -1,0 +1,242 @@
+"""What a health check may find, and what follows from it: frozen values and pure functions, no I/O.
+
+Times are aware datetimes in UTC, durations and ages are seconds. Unknown is never shown as healthy: what
+was not measured, or not lately, is ``unknown``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol, get_args
+
+Status = Literal["healthy", "degraded", "unhealthy", "unknown"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+# Worst first. A known outage says more than a gap in what we know; a gap is worse than a warning.
+_WORST_FIRST: tuple[Status, ...] = ("unhealthy", "unknown", "degraded", "healthy")
+
+GRACE = 5.0
+"""Seconds a result may be late on top of two intervals and its probe's timeout: sending and writing it."""
+
+_MESSAGE_LIMIT = 500
+_USER_INFO = re.compile(r"(://)[^\s/?#]*@")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one probe found: a status, a sentence for people, and the evidence as JSON values."""
+
+    status: Status
+    message: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finding as it is kept. ``latency``: seconds the probe took; ``interval``: seconds to the next one."""
+
+    check: str
+    status: Status
+    message: str
+    latency: float
+    at: datetime
+    interval: float
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the rules need to know of a check that the settings declare."""
+
+    name: str
+    kind: str
+    interval: float
+    timeout: float
+    required: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class DeclaredCheck(Protocol):
+    """What the settings of every kind of check have."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def interval(self) -> float | None: ...
+    @property
+    def timeout(self) -> float: ...
+    @property
+    def required(self) -> bool: ...
+    @property
+    def labels(self) -> dict[str, str]: ...
+
+
+def declare(name: str, check: DeclaredCheck, interval: float) -> Declared:
+    """A check of the settings as the rules see it; ``interval`` is for those that have none of their own."""
+    return Declared(name, check.kind, check.interval or interval, check.timeout, check.required, check.labels)
+
+
+@dataclass(frozen=True)
+class CheckView:
+    """A check as it is shown now. ``at`` and ``age`` are None when it never ran."""
+
+    name: str
+    kind: str
+    status: Status
+    message: str
+    latency: float | None
+    at: datetime | None
+    age: float | None
+    required: bool
+    data: Mapping[str, Any]
+    labels: Mapping[str, str]
+    interval: float
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All declared checks at one moment, and the verdict over them with its reason."""
+
+    status: Status
+    message: str
+    at: datetime
+    checks: tuple[CheckView, ...]
+
+
+def finding(status: Status, message: str, **data: Any) -> Finding:
+    """A finding whose message is safe to show: one line, bounded, without credentials of URLs."""
+    return Finding(status, without_secrets(message), data)
+
+
+def without_secrets(text: str) -> str:
+    """``text`` on one line of at most 500 characters, user and password cut out of every URL in it."""
+    line = _USER_INFO.sub(r"\1***@", " ".join(text.split()))
+    return line if len(line) <= _MESSAGE_LIMIT else line[: _MESSAGE_LIMIT - 1] + "…"
+
+
+def judge(value: float, warning: float, critical: float | None = None) -> Status:
+    """``unhealthy`` from ``critical`` on, ``degraded`` from ``warning`` on. What is no number is unknown."""
+    if value != value:  # noqa: PLR0124 - NaN
+        return "unknown"
+    if critical is not None and value >= critical:
+        return "unhealthy"
+    return "degraded" if value >= warning else "healthy"
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The worst of them; unknown when there is none."""
+    found = set(statuses)
+    return next((status for status in _WORST_FIRST if status in found), "unknown")
+
+
+def tolerance(interval: float) -> float:
+    """How many seconds early a check may run, so that jitter of the ticks does not skip every other one.
+
+    A quarter of the interval, at most 5 s: a check of 60 s at ticks of 60 s is due from 55 s on.
+    """
+    return min(interval / 4, 5.0)
+
+
+def claim_seconds(interval: float) -> float:
+    """For how long a run of a check keeps other runs of it away."""
+    return interval - tolerance(interval)
+
+
+def is_due(last: datetime | None, interval: float, now: datetime) -> bool:
+    """Whether a check that ran at ``last`` should run now.
+
+    A last run in the future (a clock that was wrong) does not put the check off by more than an interval.
+    """
+    if last is None:
+        return True
+    return abs((now - last).total_seconds()) >= claim_seconds(interval)
+
+
+def due(checks: Iterable[Declared], last: Mapping[str, datetime], now: datetime) -> list[Declared]:
+    """The checks to run now, the longest overdue first (never run: before all others)."""
+    chosen = [check for check in checks if is_due(last.get(check.name), check.interval, now)]
+    return sorted(chosen, key=lambda check: _lateness(check, last.get(check.name), now), reverse=True)
+
+
+def _lateness(check: Declared, last: datetime | None, now: datetime) -> float:
+    return float("inf") if last is None else (now - last).total_seconds() / check.interval
+
+
+def needs_own_tick(interval: float, tick: float) -> bool:
+    """Whether ticks every ``tick`` seconds would serve a check badly: too rarely, or out of step."""
+    off = interval % tick
+    return interval < tick or min(off, tick - off) > tolerance(interval)
+
+
+def stale_after(interval: float, timeout: float) -> float:
+    """The age in seconds from which a result says nothing any more."""
+    return 2 * interval + timeout + GRACE
+
+
+def view(check: Declared, result: Result | None, now: datetime) -> CheckView:
+    """A check as it stands now: its last result, or unknown when there is none or it is too old."""
+    if result is None:
+        return _view(check, "unknown", "has never run", None, None)
+    age = max(0.0, (now - result.at).total_seconds())
+    ahead = (result.at - now).total_seconds()
+    limit = stale_after(check.interval, check.timeout)
+    if ahead > limit:
+        return _view(check, "unknown", f"its last result is {ahead:.0f} s ahead of this clock", result, age)
+    if age > limit:
+        said = f"no result for {age:.0f} s; the last one was {result.status}: {result.message}"
+        return _view(check, "unknown", without_secrets(said), result, age)
+    return _view(check, result.status, result.message, result, age)
+
+
+def _view(
+    check: Declared, status: Status, message: str, result: Result | None, age: float | None
+) -> CheckView:
+    return CheckView(
+        name=check.name,
+        kind=check.kind,
+        status=status,
+        message=message,
+        latency=result.latency if result else None,
+        at=result.at if result else None,
+        age=age,
+        required=check.required,
+        data=result.data if result else {},
+        labels=check.labels,
+        interval=check.interval,
+    )
+
+
+def overview(views: Collection[CheckView], now: datetime) -> Overview:
+    """The verdict: the worst of the required checks; optional ones can make it degraded, no more.
+
+    When nothing is known about any check, the verdict is unknown: a silent monitor vouches for nothing.
+    """
+    checks = tuple(views)
+    if not checks:
+        return Overview("unknown", "no checks are declared", now, checks)
+    if all(check.status == "unknown" for check in checks):
+        return Overview("unknown", _silence(checks), now, checks)
+    required = worst([check.status for check in checks if check.required] or ["healthy"])
+    failing_optional = any(check.status != "healthy" for check in checks if not check.required)
+    status = worst((required, "degraded")) if failing_optional else required
+    return Overview(status, _reason(checks), now, checks)
+
+
+def _silence(checks: tuple[CheckView, ...]) -> str:
+    ages = [check.age for check in checks if check.age is not None]
+    if not ages:
+        return "no check has run yet"
+    if min(ages) <= max(stale_after(check.interval, 0.0) for check in checks):
+        return "no check could be judged"
+    return f"monitor silent for {min(ages):.0f} s"
+
+
+def _reason(checks: tuple[CheckView, ...]) -> str:
+    if all(check.status == "healthy" for check in checks):
+        return f"all {len(checks)} checks are healthy"
+    named = {status: [check.name for check in checks if check.status == status] for status in _WORST_FIRST}
+    del named["healthy"]
+    return "; ".join(f"{status}: {', '.join(names)}" for status, names in named.items() if names)

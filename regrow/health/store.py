@@ -1,0 +1,184 @@
+"""Where results are kept: live in Redis, for good in the database. Each method is one step.
+
+Redis: ``regrow:{health}:latest`` (hash, check to result), ``regrow:{health}:history:<check>`` (list, newest
+first, trimmed) and ``regrow:{health}:claim:<check>`` (who runs it now). All carry one hash tag. Redis and
+driver errors become StoreUnavailableError, so that the service applies one policy for an absent store.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+import redis
+import sqlalchemy as sa
+
+from regrow.database import Database
+from regrow.database.retention import delete_older
+from regrow.database.tables import check_results
+from regrow.errors import StoreUnavailableError
+from regrow.health.rules import STATUSES, Result
+
+LATEST = "regrow:{health}:latest"
+HISTORY = "regrow:{health}:history:"
+CLAIM = "regrow:{health}:claim:"
+
+
+class LiveResults:
+    """The last results in Redis. ``keep`` seconds after its last result, a check's history is forgotten."""
+
+    def __init__(self, client: redis.Redis, history_size: int, keep: float) -> None:
+        self._client = client
+        self._history_size = history_size
+        self._keep = keep
+
+    def latest(self) -> dict[str, Result]:
+        """The last result of every check that has one; what cannot be read as a result is left out."""
+        with _redis_errors():
+            told = cast("dict[str, str]", self._client.hgetall(LATEST))
+        found = {name: _from_json(text) for name, text in told.items()}
+        return {name: result for name, result in found.items() if result is not None}
+
+    def write(self, results: Sequence[Result]) -> None:
+        """Keep all results, or none of them."""
+        with _redis_errors(), self._client.pipeline(transaction=True) as batch:
+            batch.hset(LATEST, mapping={result.check: _to_json(result) for result in results})
+            for result in results:
+                batch.lpush(HISTORY + result.check, _to_json(result))
+                batch.ltrim(HISTORY + result.check, 0, self._history_size - 1)
+                batch.expire(HISTORY + result.check, timedelta(seconds=self._keep))
+            batch.execute()
+
+    def history(self, name: str, limit: int) -> list[Result]:
+        with _redis_errors():
+            told = cast("list[str]", self._client.lrange(HISTORY + name, 0, limit - 1))
+        return [result for text in told if (result := _from_json(text)) is not None]
+
+    def claim(self, seconds: Mapping[str, float], owner: str, *, force: bool = False) -> set[str]:
+        """Claim checks, each for so many seconds; returns those that nobody else has claimed.
+
+        ``force`` takes every claim over: nobody else begins then, but who has begun goes on.
+        """
+        with _redis_errors(), self._client.pipeline(transaction=False) as batch:
+            for name, span in seconds.items():
+                batch.set(CLAIM + name, owner, nx=not force, px=max(1, int(span * 1000)))
+            answers = batch.execute()
+        return {name for name, answer in zip(seconds, answers, strict=True) if answer}
+
+
+class KeptResults:
+    """All results in the database, until they are pruned."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def latest(self, names: Collection[str]) -> dict[str, Result]:
+        """The last result of each of these checks that has one."""
+        newest = (
+            sa.select(check_results.c.check_name, sa.func.max(check_results.c.at).label("at"))
+            .where(check_results.c.check_name.in_(sorted(names)))
+            .group_by(check_results.c.check_name)
+            .subquery()
+        )
+        rows = sa.select(check_results).join(
+            newest,
+            sa.and_(check_results.c.check_name == newest.c.check_name, check_results.c.at == newest.c.at),
+        )
+        return {result.check: result for result in self._read(rows)}
+
+    def write(self, results: Sequence[Result]) -> None:
+        """Keep all results, in one transaction; those that are kept already stay as they are."""
+        # Whoever else had the same check at the same microsecond said the same.
+        insert = sa.insert(check_results).prefix_with("OR IGNORE" if self._database.is_sqlite else "IGNORE")
+        rows = [_to_row(result) for result in results]
+        with _database_errors():
+            self._database.run(lambda connection: connection.execute(insert, rows))
+
+    def history(self, name: str, limit: int) -> list[Result]:
+        query = sa.select(check_results).where(check_results.c.check_name == name)
+        return self._read(query.order_by(check_results.c.at.desc()).limit(limit))
+
+    def prune(self, before: datetime) -> int:
+        """Delete what is older, in chunks; returns how many."""
+        with _database_errors():
+            return delete_older(self._database, check_results, check_results.c.at, before)
+
+    def _read(self, query: sa.Select[Any]) -> list[Result]:
+        with _database_errors(), self._database.snapshot() as connection:
+            return [_from_row(row) for row in connection.execute(query).mappings()]
+
+
+@contextmanager
+def _redis_errors() -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        raise StoreUnavailableError(f"Redis did not answer: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise StoreUnavailableError(f"the database refused: {error.orig}") from error
+
+
+def _to_json(result: Result) -> str:
+    fields = {
+        "check": result.check,
+        "status": result.status,
+        "message": result.message,
+        "latency": round(result.latency, 6),
+        "at": result.at.isoformat(),
+        "interval": result.interval,
+        "data": dict(result.data),
+    }
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def _from_json(text: str) -> Result | None:
+    """A result as it was written; None for anything else that got into the key."""
+    try:
+        told = json.loads(text)
+        at = datetime.fromisoformat(told["at"])
+        if told["status"] not in STATUSES or at.tzinfo is None or not isinstance(told["data"], dict):
+            return None
+        return Result(
+            check=str(told["check"]),
+            status=told["status"],
+            message=str(told["message"]),
+            latency=float(told["latency"]),
+            at=at,
+            interval=float(told["interval"]),
+            data=told["data"],
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _to_row(result: Result) -> dict[str, Any]:
+    return {
+        "check_name": result.check,
+        "at": result.at,
+        "status": result.status,
+        "latency": result.latency,
+        "interval": result.interval,
+        "message": result.message,
+        "data": dict(result.data),
+    }
+
+
+def _from_row(row: Any) -> Result:
+    return Result(
+        check=row["check_name"],
+        status=row["status"] if row["status"] in STATUSES else "unknown",
+        message=row["message"],
+        latency=row["latency"],
+        at=row["at"],
+        interval=row["interval"],
+        data=row["data"],
+    )

@@ -1,0 +1,203 @@
+"""Running probes at once, each bounded by its own timeout, so that one that hangs delays nobody.
+
+A thread cannot be ended from outside. A probe that is over its time gets its verdict and is left behind; its
+thread is counted until it ends, the same check is not probed again meanwhile, and when too many hang, others
+wait for the next sweep rather than pile up. The threads are daemons: they hold up no process's end, which
+matters in a Celery child that is replaced after so many tasks.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from regrow.clock import Clock
+from regrow.health.rules import Declared, Finding, Result, finding
+
+logger = logging.getLogger(__name__)
+
+WRITE_EVERY = 5.0
+"""While slow probes hold a sweep up, what the others found is handed over this often (seconds)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One probe to run."""
+
+    check: Declared
+    probe: Callable[[], Finding]
+
+
+@dataclass(eq=False)
+class _Attempt:
+    """One probe on its thread. ``began``, ``ended``: monotonic clock; ``at``: when it began, for people."""
+
+    task: Task
+    began: float
+    at: datetime
+    ended: float = 0.0
+    found: Finding | None = None
+    thread: threading.Thread | None = field(default=None, repr=False)
+
+
+class Sweeper:
+    """Runs sweeps in one process and remembers which probes of earlier ones still hang."""
+
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self._hanging: dict[str, _Attempt] = {}
+
+    @property
+    def hanging(self) -> int:
+        """How many threads of earlier probes have not come back. A forked child has none of them."""
+        for name, attempt in list(self._hanging.items()):
+            if attempt.thread is None or not attempt.thread.is_alive():
+                self._hanging.pop(name, None)
+        return len(self._hanging)
+
+    def sweep(self, tasks: Iterable[Task], clock: Clock, budget: float) -> Iterator[list[Result]]:
+        """Run all probes; yields results in batches: one at the end, or one every 5 s when it takes longer.
+
+        ``budget``: seconds after which no further probe is begun. A task without any result was not
+        reached; it will be due at the next sweep.
+        """
+        yield from _Sweep(self, deque(tasks), clock, budget).run()
+
+    def left_behind(self, name: str) -> float | None:
+        """For how many seconds a probe of this check has been hanging; None when none does."""
+        attempt = self._hanging.get(name)
+        if attempt is None or attempt.thread is None or not attempt.thread.is_alive():
+            return None
+        return time.monotonic() - attempt.began
+
+    def leave(self, attempt: _Attempt) -> None:
+        self._hanging[attempt.task.check.name] = attempt
+
+
+class _Sweep:
+    """One sweep: what waits, what runs, what was found and not handed over yet."""
+
+    def __init__(self, sweeper: Sweeper, waiting: deque[Task], clock: Clock, budget: float) -> None:
+        self.sweeper = sweeper
+        self.waiting = waiting
+        self.clock = clock
+        self.stop_at = time.monotonic() + budget
+        self.running: set[_Attempt] = set()
+        self.ended: queue.SimpleQueue[_Attempt] = queue.SimpleQueue()
+        self.results: list[Result] = []
+
+    def run(self) -> Iterator[list[Result]]:
+        handed_over = time.monotonic()
+        while self.running or self._may_begin():
+            self._begin()
+            self._collect(handed_over + WRITE_EVERY)
+            self._give_up_on_late_ones()
+            if self.results and time.monotonic() - handed_over >= WRITE_EVERY:
+                yield self._hand_over()
+                handed_over = time.monotonic()
+        if self.results:
+            yield self._hand_over()
+
+    def _hand_over(self) -> list[Result]:
+        results, self.results = self.results, []
+        return results
+
+    def _may_begin(self) -> bool:
+        return bool(self.waiting) and time.monotonic() < self.stop_at
+
+    def _begin(self) -> None:
+        while self._may_begin() and len(self.running) < self.sweeper.concurrency:
+            task = self.waiting.popleft()
+            since = self.sweeper.left_behind(task.check.name)
+            if since is not None:
+                self._keep(task, finding("unhealthy", f"no answer since {since:.0f} s"), since)
+            elif self.sweeper.hanging >= self.sweeper.concurrency:
+                said = f"not probed: {self.sweeper.hanging} probes hang and hold all threads"
+                self._keep(task, finding("unknown", said), 0.0)
+            else:
+                self._start(task)
+
+    def _start(self, task: Task) -> None:
+        attempt = _Attempt(task, time.monotonic(), self.clock())
+        attempt.thread = threading.Thread(
+            target=_attempt, args=(attempt, self.ended), name=f"probe-{task.check.name}", daemon=True
+        )
+        self.running.add(attempt)
+        try:
+            attempt.thread.start()
+        except RuntimeError as error:  # the system has no more threads for us
+            self.running.discard(attempt)
+            self._keep(task, finding("unknown", f"not probed: {error}"), 0.0)
+
+    def _collect(self, until: float) -> None:
+        """Take in what has ended, waiting at most until the next probe is over its time."""
+        if not self.running:
+            return
+        next_limit = min(attempt.began + attempt.task.check.timeout for attempt in self.running)
+        patience = max(0.0, min(next_limit, until if self.results else next_limit) - time.monotonic())
+        try:
+            attempt = self.ended.get(timeout=patience)
+            while True:
+                self._take(attempt)
+                attempt = self.ended.get_nowait()
+        except queue.Empty:
+            return
+
+    def _take(self, attempt: _Attempt) -> None:
+        if attempt not in self.running:
+            return  # it came back after its verdict
+        self.running.discard(attempt)
+        took = attempt.ended - attempt.began
+        limit = attempt.task.check.timeout
+        # By its own clock: one that came back in time may be collected late.
+        found = attempt.found if took <= limit and attempt.found else _no_answer(limit)
+        self._keep(attempt.task, found, took, attempt.at)
+
+    def _give_up_on_late_ones(self) -> None:
+        now = time.monotonic()
+        late = [a for a in self.running if now - a.began > a.task.check.timeout and not a.ended]
+        for attempt in late:
+            self.running.discard(attempt)
+            self.sweeper.leave(attempt)
+            limit = attempt.task.check.timeout
+            self._keep(attempt.task, _no_answer(limit), now - attempt.began, attempt.at)
+
+    def _keep(self, task: Task, found: Finding, latency: float, at: datetime | None = None) -> None:
+        """``at``: when the probe began, so that a slow one does not put the next one off."""
+        check, at = task.check, at or self.clock()
+        self.results.append(
+            Result(check.name, found.status, found.message, latency, at, check.interval, found.data)
+        )
+
+
+def _attempt(attempt: _Attempt, ended: queue.SimpleQueue[_Attempt]) -> None:
+    """What a probe's thread does. Nothing escapes: a probe that fails has found nothing out."""
+    try:
+        attempt.found = attempt.task.probe()
+    except Exception as error:
+        attempt.found = _not_made(attempt.task.check, error)
+    finally:
+        attempt.ended = time.monotonic()
+        ended.put(attempt)
+
+
+def _not_made(check: Declared, error: Exception) -> Finding:
+    """A probe that could not be made. Its error's text stays out: it may quote a password or a header."""
+    where = "".join(traceback.format_tb(error.__traceback__)[-3:])
+    told = {"check": check.name, "error": type(error).__name__, "where": where}
+    logger.error("check.not_probed", extra=told)
+    said = f"could not be probed: {type(error).__name__}"
+    if isinstance(error, OSError) and error.strerror:
+        said += f": {error.strerror}"
+    return finding("unknown", said)
+
+
+def _no_answer(limit: float) -> Finding:
+    return finding("unhealthy", f"no answer within {limit:g} s")
