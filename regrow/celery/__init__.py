@@ -1,0 +1,70 @@
+"""What an app, or Regrow's own worker, adds to Celery::
+
+    app = Celery(...)
+    regrow.celery.install(app)
+
+Then every task of the app that fails for good, and every message that no task can take, becomes a dead
+letter, and redriven letters settle when their task ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from celery.utils.imports import symbol_by_name
+
+from regrow.celery.capturing import Capturer, Sink
+from regrow.celery.consumer import PoisonGuard
+from regrow.celery.messages import Failure, RawMessage
+from regrow.celery.sender import CelerySender
+from regrow.celery.sinks import BrokerSink, StoreSink
+from regrow.errors import RegrowError
+
+__all__ = [
+    "BrokerSink",
+    "CelerySender",
+    "Failure",
+    "RawMessage",
+    "Sink",
+    "StoreSink",
+    "TooLateError",
+    "install",
+]
+
+
+class TooLateError(RegrowError):
+    """regrow.celery.install(app) came after the app's first connection; call it where the app is made."""
+
+
+def install(
+    app: Any,
+    *,
+    sink: Sink | None = None,
+    deliveries: Callable[[str], int] | None = None,
+    home: Path | None = None,
+) -> None:
+    """Capture what fails for good in the workers of ``app``. A second call changes nothing.
+
+    ``sink``: where failures go; by default to Regrow's workers, as tasks, through the app's own broker.
+    ``deliveries`` counts redeliveries (see :class:`PoisonGuard`). ``home``: the state folder, by default
+    ``$REGROW_HOME`` or ``var``; failures that the sink refuses become files in its folder ``unfiled``.
+
+    Raises TooLateError when the app has connected already: its consumer and requests are then made.
+    """
+    current = symbol_by_name(app.conf.worker_consumer)
+    if issubclass(current, PoisonGuard):
+        return
+    if app._pool is not None:  # noqa: SLF001 - Celery tells nobody else whether it has connected
+        raise TooLateError
+    folder = home or Path(os.environ.get("REGROW_HOME") or "var")
+    app.conf.worker_consumer = type(
+        f"Guarded{current.__name__}",
+        (PoisonGuard, current),
+        {
+            "regrow_capturer": Capturer(sink or BrokerSink(CelerySender.beside(app)), folder),
+            "regrow_deliveries": staticmethod(deliveries) if deliveries else None,
+        },
+    )

@@ -1,0 +1,154 @@
+"""Poison: messages that no task can take. Captured, then acknowledged; never a crash, never a loop.
+
+Celery drops some of them silently (undecodable bodies, unknown tasks), reconnects for ever on others (no id)
+and exits on the rest (a body that is no list of three). On the Redis broker nothing of them remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery import signals
+from celery.exceptions import NotRegistered
+
+from regrow.celery.capturing import Capturer
+from regrow.celery.messages import (
+    DeliveredTooOftenError,
+    UnknownTaskError,
+    defect_of,
+    failure_of,
+    raw_message,
+)
+from regrow.celery.request import capturing
+
+log = structlog.get_logger(__name__)
+
+MOST_HELD = 100
+"""So many captured messages may wait for the store beside those that the prefetch allows."""
+MOST_DELIVERIES = 10
+"""A message that comes back for the eleventh time kills whoever takes it."""
+
+
+class PoisonGuard:
+    """Mixed into the app's consumer class by :func:`regrow.celery.install`."""
+
+    regrow_capturer: Capturer
+    regrow_deliveries: Callable[[str], int] | None
+    """Counts a redelivery of this message id and says how many there were; None: not counted."""
+
+    app: Any
+    qos: Any
+    call_soon: Any
+    connection_errors: tuple[type[BaseException], ...]
+    channel_errors: tuple[type[BaseException], ...]
+    _held = 0
+
+    def update_strategies(self) -> None:
+        # The last moment before Celery reads Task.Request, and the only one that sees every task.
+        for task in self.app.tasks.values():
+            task.Request = capturing(task.Request, self.regrow_capturer, self.call_soon)
+        super().update_strategies()  # type: ignore[misc]
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        handle = super().create_task_handler(*args, **options)  # type: ignore[misc]
+
+        def on_task_received(message: Any) -> Any:
+            try:
+                defect = defect_of(message.headers, message.payload) or self._worn_out(message)
+                return self._poison(message, defect) if defect else handle(message)
+            except Exception as error:
+                if self._is_outage(error):
+                    raise
+                return self._poison(message, error)
+
+        return on_task_received
+
+    def on_decode_error(self, message: Any, exc: BaseException) -> None:
+        self._poison(message, exc)
+
+    def on_unknown_message(self, _body: Any, message: Any) -> None:
+        defect = defect_of(message.headers, None)
+        self._poison(message, defect or ValueError("not a task message"))
+
+    def on_invalid_task(self, _body: Any, message: Any, exc: BaseException) -> None:
+        self._poison(message, exc)
+
+    def on_unknown_task(self, _body: Any, message: Any, exc: BaseException) -> None:
+        raw = raw_message(message)
+        name = raw.task or str(exc)
+        self._poison(
+            message,
+            UnknownTaskError(f"task {name!r} is not registered in this worker; import its module"),
+            then=lambda: self._tell_unknown(message, raw.task_id, name, exc),
+        )
+
+    def _poison(self, message: Any, error: BaseException, then: Callable[[], None] | None = None) -> None:
+        """Hold the message until it is captured, then acknowledge it."""
+        failure = failure_of("poison", raw_message(message), error)
+        log.error(
+            "message.poison",
+            event_id=failure.event_id,
+            queue=failure.message.queue,
+            task=failure.message.task,
+            task_id=failure.message.task_id,
+            error=f"{failure.error_type}: {failure.error_message}"[:500],
+        )
+        release = self._hold()
+
+        def captured() -> None:
+            message.ack_log_error(log, self.connection_errors)
+            release()
+            if then is not None:
+                then()
+            else:
+                signals.task_rejected.send(sender=self, message=message, exc=error)
+
+        self.regrow_capturer.submit(failure, lambda: self.call_soon(captured))
+
+    def _hold(self) -> Callable[[], None]:
+        """A message that waits for the store must not use up the prefetch, within reason."""
+        counted = self.qos is not None and self._held < MOST_HELD
+        if counted:
+            self._held += 1
+            self.qos.increment_eventually()
+
+        def release() -> None:
+            if counted:
+                self._held -= 1
+                self.qos.decrement_eventually()
+
+        return release
+
+    def _tell_unknown(self, message: Any, task_id: str | None, name: str, exc: BaseException) -> None:
+        """What Celery does for an unknown task beside dropping it: whoever waits for the result learns."""
+        if task_id is not None:
+            try:
+                self.app.backend.store_result(task_id, NotRegistered(name), "FAILURE")
+            except Exception as error:
+                log.warning("result.not_stored", task_id=task_id, error=repr(error))
+        signals.task_unknown.send(sender=self, message=message, exc=exc, name=name, id=task_id)
+
+    def _worn_out(self, message: Any) -> DeliveredTooOftenError | None:
+        delivery = message.delivery_info or {}
+        task_id = message.headers.get("id") if isinstance(message.headers, dict) else None
+        if not delivery.get("redelivered") or self.regrow_deliveries is None or task_id is None:
+            return None
+        try:
+            times = self.regrow_deliveries(f"{task_id}:{message.headers.get('retries') or 0}")
+        except Exception as error:
+            log.warning("deliveries.not_counted", task_id=task_id, error=repr(error))
+            return None
+        if times <= MOST_DELIVERIES:
+            return None
+        return DeliveredTooOftenError(
+            f"delivered {times} times more without coming to an end: it may kill the worker that takes it"
+        )
+
+    def _is_outage(self, error: BaseException) -> bool:
+        # Kombu's Redis transport counts KeyError among the connection errors: a message without an id would
+        # make the worker reconnect for ever.
+        if isinstance(error, KeyError):
+            return False
+        return isinstance(error, (*self.connection_errors, *self.channel_errors))

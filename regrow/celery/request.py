@@ -1,0 +1,207 @@
+"""Tasks that fail for good: captured in the main process, before the message is acknowledged.
+
+Signals and ``Task.on_failure`` miss killed children, hard time limits and rejected messages; the request
+sees them all. What is not final (a retry, a requeue, a task that was revoked or cancelled) passes by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import structlog
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from celery.exceptions import (
+    Ignore,
+    Reject,
+    Retry,
+    Terminated,
+    TimeLimitExceeded,
+    WorkerLostError,
+)
+from celery.utils.imports import symbol_by_name
+from celery.worker import state
+
+from regrow.celery.capturing import Capturer
+from regrow.celery.messages import Failure, TaskOutOfMemoryError, failure_of, raw_message
+from regrow.dead_letters.home import HEADER
+from regrow.errors import StoreUnavailableError
+
+log = structlog.get_logger(__name__)
+
+OWN = "regrow."
+_KEPT_OWN = {"regrow.dead_letters.capture", "regrow.dead_letters.capture_many"}
+"""Regrow's own tasks are not captured, their runs are recorded; but these two carry what must not be lost."""
+
+
+def capturing(request: Any, capturer: Capturer, call_soon: Callable[..., Any]) -> type[Any]:
+    """The request class that captures, on top of ``request`` (a class or its path)."""
+    base = symbol_by_name(request)
+    return base if issubclass(base, CapturingRequest) else _class(base, capturer, call_soon)
+
+
+@cache
+def _class(base: type[Any], capturer: Capturer, call_soon: Callable[..., Any]) -> type[Any]:
+    return type(
+        f"Capturing{base.__name__}",
+        (CapturingRequest, base),
+        {"regrow_capturer": capturer, "regrow_call_soon": staticmethod(call_soon), "__slots__": ()},
+    )
+
+
+class CapturingRequest:
+    """Mixed in front of the app's own request class."""
+
+    regrow_capturer: Capturer
+    regrow_call_soon: Callable[..., Any]
+
+    id: Any
+    task: Any
+    message: Any
+    acknowledged: bool
+    request_dict: dict[str, Any]
+    _context: Any
+    _already_revoked: bool
+    _already_cancelled: bool
+    _captured = False
+    _then: list[Callable[[], Any]] | None = None
+    """What waits for a capture that is under way."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if attempt := self._attempt():
+            # Celery's optimised subclass overrides on_success without calling ours; the pool takes the
+            # bound attribute, so this one comes first.
+            succeed = self.on_success  # type: ignore[has-type]
+
+            def on_success(outcome: tuple[Any, Any, Any], **more: Any) -> None:
+                if outcome[0]:
+                    succeed(outcome, **more)
+                else:
+                    self._tell(attempt, None, lambda: succeed(outcome, **more))
+
+            self.on_success = on_success
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        forward = super().on_failure  # type: ignore[misc]
+        if isinstance(error, MemoryError):
+            # Celery raises it again in the main process, which ends there; with late acknowledgement the
+            # message comes back and ends the next one.
+            exc_info, return_ok = _out_of_memory(error, exc_info), False
+        if not self._is_final(error):
+            return forward(exc_info, send_failed_event, return_ok)
+        trace = str(getattr(exc_info, "traceback", "") or "")
+        return self._capture(error, lambda: forward(exc_info, send_failed_event, return_ok), trace)
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        forward = super().on_timeout  # type: ignore[misc]
+        requeued = self.task.acks_late and not self.task.acks_on_timeout
+        if soft or requeued or state.should_terminate:
+            return forward(soft, timeout)
+        return self._capture(TimeLimitExceeded(timeout), lambda: forward(soft, timeout))
+
+    def reject(self, requeue: bool = False) -> Any:
+        forward = super().reject  # type: ignore[misc]
+        if requeue or self.acknowledged or self._captured:
+            return forward(requeue=requeue)
+        return self._capture(Reject("rejected without a requeue"), lambda: forward(requeue=False))
+
+    def _retry_worker_lost(self, exc: BaseException, exc_info: Any) -> bool:
+        sent = bool(super()._retry_worker_lost(exc, exc_info))  # type: ignore[misc]
+        if not sent and not self._captured:
+            # Celery now acknowledges, or rejects, a message that nobody will run again.
+            self._capture_at_once(exc)
+        return sent
+
+    def _is_final(self, error: BaseException) -> bool:  # noqa: PLR0911 - one line a kind of ending
+        if self.task.name.startswith(OWN) and self.task.name not in _KEPT_OWN:
+            return False
+        if isinstance(error, Terminated | Retry | Ignore):
+            return False
+        if isinstance(error, Reject):
+            return not error.requeue
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            return not (self._already_cancelled or self._already_revoked)
+        if isinstance(error, WorkerLostError):
+            return self._lost_for_good()
+        if isinstance(error, TimeLimitExceeded):
+            return not self.task.acks_late or bool(self.task.acks_on_timeout)
+        return True
+
+    def _lost_for_good(self) -> bool:
+        most = self.task.max_retries
+        exhausted = most is not None and self._context.retries >= most
+        if self.task.retry_on_worker_lost and not exhausted:
+            return False  # Celery sends it again; _retry_worker_lost sees when it cannot
+        if self.task.acks_late and self.task.reject_on_worker_lost and not exhausted:
+            return False
+        return not self._success_was_stored()  # type: ignore[attr-defined]
+
+    def _capture(self, error: BaseException, then: Callable[[], Any], trace: str = "") -> Any:
+        """Capture, and only then go on; whatever else happens to this request meanwhile waits in line."""
+        if self._captured:
+            return then()
+        if self._then is not None:
+            self._then.append(then)
+            return None
+        if _is_stopping():
+            # The loop that would call us back is at its end.
+            return then() if self._capture_at_once(error, trace) else None
+        state.task_ready(self)  # it runs no more: nobody may cancel "its" child, which runs another task
+        self._then = [then]
+        self._tell_or_capture(self._failure(error, trace))
+        return None
+
+    def _tell_or_capture(self, failure: Failure) -> None:
+        def done() -> None:
+            self.regrow_call_soon(self._go_on)
+
+        attempt = self._attempt()
+        if attempt:
+            self.regrow_capturer.submit_outcome(attempt, failure, done)
+        else:
+            self.regrow_capturer.submit(failure, done)
+
+    def _tell(self, attempt: str, failure: Failure | None, then: Callable[[], Any]) -> None:
+        state.task_ready(self, successful=failure is None)
+        self.regrow_capturer.submit_outcome(attempt, failure, lambda: self.regrow_call_soon(then))
+
+    def _go_on(self) -> None:
+        self._captured = True
+        waiting, self._then = self._then or [], None
+        for then in waiting:
+            then()
+
+    def _capture_at_once(self, error: BaseException, trace: str = "") -> bool:
+        try:
+            self.regrow_capturer.capture_now(self._failure(error, trace))
+        except StoreUnavailableError as away:
+            # With late acknowledgement the broker still has it and delivers it again.
+            log.error("letter.left_with_broker", task_id=self.id, error=str(away))  # noqa: TRY400
+            return False
+        self._captured = True
+        return True
+
+    def _failure(self, error: BaseException, trace: str = "") -> Failure:
+        return failure_of("failed", raw_message(self.message), error, trace)
+
+    def _attempt(self) -> str | None:
+        found = self.request_dict.get(HEADER)
+        return found if isinstance(found, str) and found else None
+
+
+def _is_stopping() -> bool:
+    return state.should_stop is not None or state.should_terminate is not None
+
+
+def _out_of_memory(error: BaseException, exc_info: Any) -> ExceptionInfo:
+    try:
+        raise TaskOutOfMemoryError(f"the task ran out of memory: {error}")  # noqa: TRY301 - needs a traceback
+    except TaskOutOfMemoryError:
+        made = ExceptionInfo()
+    made.traceback = str(getattr(exc_info, "traceback", "") or made.traceback)
+    return made

@@ -1,0 +1,50 @@
+"""Regrow's own Celery app: ``celery -A worker worker`` and ``celery -A worker beat`` find it here.
+
+Order matters: the transports are guarded before the app exists, because a connection keeps the class it was
+made with. Importing this module opens no connection.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+
+import celery
+
+import tasks
+from regrow.celery import CelerySender, StoreSink, install
+from regrow.engine import Engine, get_engine
+from worker import lifecycle, transport
+from worker.configuration import configuration
+from worker.deliveries import LeaseRenewal, count_redelivery
+from worker.heartbeat import WorkerHeartbeat
+
+__all__ = ["app", "make_app"]
+
+
+class Task(celery.Task):  # type: ignore[misc, unused-ignore]
+    """What every task of ours starts from."""
+
+    default_retry_delay = 5
+    """Seconds before a task whose child was killed runs again (Celery's own default is 180)."""
+
+
+def make_app(engine: Engine) -> celery.Celery:
+    """The app with all its guards, configured, not yet connected; it becomes the engine's sender."""
+    transport.install()
+    lifecycle.install()
+    app = celery.Celery("regrow", task_cls=Task, set_as_current=True)
+    app.conf.update(configuration(engine.settings))
+    app.conf.imports = tuple(f"tasks.{module.name}" for module in pkgutil.iter_modules(tasks.__path__))
+    app.steps["worker"].update({WorkerHeartbeat, lifecycle.Drain})
+    app.steps["consumer"].add(LeaseRenewal)
+    install(
+        app,
+        sink=StoreSink(engine),
+        deliveries=lambda message: count_redelivery(engine.redis, message),
+        home=engine.settings.home,
+    )
+    engine.sender = CelerySender(app)
+    return app
+
+
+app = make_app(get_engine())

@@ -1,0 +1,120 @@
+"""How a worker begins and ends: the start-up gate, logs, what a fork must let go of, the drain.
+
+SIGTERM drains: no new messages are taken, the tasks in hand run to their end, the process exits 0. When
+``SHUTDOWN_TIMEOUT`` is over, what still runs is put back into its queue and ended. Celery's own soft
+shutdown sleeps its whole timeout even if nothing is left to do, and exits 1; a drain ends with its last
+task.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import structlog
+from billiard.process import current_process
+from celery import bootsteps, signals
+
+from regrow.engine import get_engine
+from regrow.errors import RegrowError
+from regrow.logs import configure_logging
+from regrow.startup import wait_for_dependencies
+from worker.heartbeat import Watchdog
+
+log = structlog.get_logger(__name__)
+
+NOT_STARTED_EXIT = 69  # EX_UNAVAILABLE
+_PR_SET_PDEATHSIG = 1
+LAST_GRACE = 10.0
+"""Seconds after the cold shutdown was asked for until the process is simply ended."""
+
+
+def install() -> None:
+    """Connect the signals. Receivers are kept for the life of the process."""
+    signals.setup_logging.connect(set_up_logging, weak=False)
+    signals.celeryd_init.connect(open_gate, weak=False)
+    signals.worker_process_init.connect(die_with_parent, weak=False)
+
+
+def set_up_logging(**_: Any) -> None:
+    """In place of Celery's own logging: a receiver of this signal is all it takes."""
+    settings = get_engine().settings
+    configure_logging(settings.log.level, settings.log.format, production=settings.profile == "production")
+
+
+def open_gate(**_: Any) -> None:
+    """Wait for what we cannot do without. SystemExit, because Celery swallows errors of receivers."""
+    set_up_logging()
+    try:
+        wait_for_dependencies(get_engine())
+    except RegrowError as error:
+        log.critical("startup.failed", error=str(error))
+        sys.exit(NOT_STARTED_EXIT)
+
+
+def die_with_parent(**_: Any) -> None:
+    """A child of a main process that was killed must not go on with a task that is delivered again.
+
+    Celery asks for the same, but goes without when it cannot load the C library its way, and does not see a
+    parent that died before it asked. (Stores that were open before the fork are let go of by the engine.)
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != current_process()._parent_pid:  # noqa: SLF001
+        os._exit(1)
+
+
+class Drain(bootsteps.StartStopStep):
+    """Worker step: watches the limit of a drain, in the watchdog's thread."""
+
+    requires = ("worker.heartbeat:WorkerHeartbeat",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._asked_at: float | None = None
+        self._told = False
+        self._forced_at: float | None = None
+
+    def start(self, worker: Any) -> None:
+        self._app = worker.app
+        self._limit = get_engine().settings.shutdown.timeout
+        self._watchdog: Watchdog = worker.regrow_watchdog
+        self._watchdog.duties.append(self._look)
+        signals.worker_shutting_down.connect(self._asked, weak=False)
+        signals.worker_shutdown.connect(self._finished, sender=worker, weak=False)
+
+    def _asked(self, **_: Any) -> None:
+        """Runs inside the signal handler: only note it; the watchdog's thread does the rest."""
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
+            # The loop ends here on purpose; from now on this limit is what guards the process.
+            self._watchdog.watching = False
+
+    def _finished(self, **_: Any) -> None:
+        if self._asked_at is not None:
+            log.info("drain.finished", seconds=round(time.monotonic() - self._asked_at, 1))
+
+    def _look(self) -> None:
+        if self._asked_at is None:
+            return
+        self._watchdog.heart.beat("draining")
+        if not self._told:
+            self._told = True
+            log.info("drain.started", limit=self._limit)
+        waited = time.monotonic() - self._asked_at
+        if self._forced_at is None and waited > self._limit:
+            self._force()
+        elif self._forced_at is not None and time.monotonic() - self._forced_at > LAST_GRACE:
+            log.critical("drain.abandoned", remedy="what is still running is delivered again")
+            os._exit(1)
+
+    def _force(self) -> None:
+        self._forced_at = time.monotonic()
+        log.warning("drain.timed_out", limit=self._limit, remedy="what still runs goes back into its queue")
+        self._app.conf.worker_soft_shutdown_timeout = 0
+        os.kill(os.getpid(), signal.SIGQUIT)
