@@ -95,7 +95,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return end.exit_code
     except (click.ClickException, click.Abort, RegrowError, BrokenPipeError) as error:
         return _told(error)
+    except Exception as error:
+        if _driver(error) is None:
+            raise
+        return _told(error)
     return code if isinstance(code, int) else DONE
+
+
+def _driver(error: Exception) -> str | None:
+    """The driver an error comes from, if it is one of a store's; none is imported to find out."""
+    packages = {cls.__module__.partition(".")[0] for cls in type(error).__mro__}
+    return next((name for name in ("sqlalchemy", "redis") if name in packages), None)
+
+
+def _store_failed(error: Exception) -> str:
+    """What a driver says, in one line and without the statement and its values."""
+    said = " ".join(str(getattr(error, "orig", None) or error).split())
+    if _driver(error) == "redis":
+        return f"Redis: {said}. Is it up, and is REGROW_REDIS_URL its address? `regrow config show` tells."
+    if "no such table" in said or "1146" in said:
+        return f"the database has not got Regrow's tables ({said}): run `regrow db upgrade`"
+    return f"the database refused: {said}"
 
 
 def _told(error: Exception) -> int:
@@ -112,9 +132,11 @@ def _told(error: Exception) -> int:
         case BrokenPipeError():
             # The reader went away (`regrow jobs | head`). Python must not complain again when it ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        case _:
+        case RegrowError():
             for line in str(error).splitlines():
                 click.echo(f"regrow: {line}", err=True)
+        case _:
+            click.echo(f"regrow: {_store_failed(error)}", err=True)
     return FAILED
 
 

@@ -153,13 +153,34 @@ def confirm(question: str, *, yes: bool) -> None:
         raise RegrowError("not confirmed: nothing was done.")
 
 
-def each(items: Iterable[str], act: Callable[[str], None]) -> int:
-    """Do ``act`` for every item, saying which ones failed; returns how many did."""
-    failed = 0
-    for item in items:
-        try:
-            act(item)
-        except RegrowError as error:
-            failed += 1
-            click.echo(f"regrow: {visible(item)}: {visible(error)}", err=True)
-    return failed
+@dataclasses.dataclass(frozen=True)
+class Acted:
+    """What became of one item of an act: ``error`` is None when it was done."""
+
+    id: str
+    error: str | None
+
+
+def act_on_each(ids: Sequence[str], act: Callable[[str], object], *, done: str, as_json: bool) -> None:
+    """Do ``act`` for every id and say what became of each; exit code 1 when one could not be done.
+
+    A failure does not stop the others: each is an act of its own.
+    """
+    results = [_acted(item, act) for item in ids]
+    if as_json:
+        print_json({"results": [dataclasses.asdict(result) for result in results]})
+    for result in results:
+        if result.error is not None:
+            click.echo(f"regrow: {visible(result.error)}", err=True)
+        elif not as_json:
+            click.echo(f"{visible(result.id)} {done}")
+    if any(result.error is not None for result in results):
+        raise click.exceptions.Exit(1)
+
+
+def _acted(item: str, act: Callable[[str], object]) -> Acted:
+    try:
+        act(item)
+    except RegrowError as error:
+        return Acted(item, str(error))
+    return Acted(item, None)

@@ -47,7 +47,7 @@ def build(kind: str, facts: Facts, snapshot: Snapshot, *, target: float) -> dict
         "now": {
             "at": iso(snapshot.at),
             "dead_letters": dict(snapshot.letters),
-            "oldest_pending": iso(snapshot.oldest_pending),
+            "oldest_unsettled": iso(snapshot.oldest_unsettled),
         },
     }
     return {**body, "headline": headline(body)}

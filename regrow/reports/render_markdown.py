@@ -81,11 +81,11 @@ def _letters(report: Mapping[str, Any]) -> list[str]:
     flow, now = report["dead_letters"], report["now"]
     rows = [(escaped(name), str(count)) for name, count in flow.items()]
     states = ", ".join(f"{escaped(state)} {count}" for state, count in now["dead_letters"].items() if count)
-    oldest = wording.shown_time(now["oldest_pending"])
+    oldest = wording.shown_time(now["oldest_unsettled"])
     return [
         *_section("Dead letters", ("in the period", "letters"), rows, ""),
         "",
-        f"When the report was made: {states or 'none kept'}. Oldest pending: {oldest}.",
+        f"When the report was made: {states or 'none kept'}. Oldest unsettled: {oldest}.",
     ]
 
 

@@ -79,7 +79,7 @@ class Snapshot:
 
     at: datetime
     letters: Mapping[str, int]
-    oldest_pending: datetime | None
+    oldest_unsettled: datetime | None
 
 
 def read_facts(engine: Engine, start: datetime, end: datetime) -> Facts:

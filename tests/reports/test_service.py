@@ -199,7 +199,7 @@ def test_letters_are_told_as_flow_of_the_period_and_as_they_stand_now(
     assert report["dead_letters"]["captured"] == 3
     assert report["dead_letters"]["discarded"] == 1
     assert report["now"]["dead_letters"]["pending"] == 2
-    assert report["now"]["oldest_pending"] is not None
+    assert report["now"]["oldest_unsettled"] is not None
     assert "3 dead letters captured, 2 waiting" in report["headline"]
 
 
