@@ -1,0 +1,195 @@
+"""What Prometheus is told: pure functions from readings to its text format.
+
+The readings come from Redis and the database, never from a process's own counters: of ten pool children a
+scrape would see one. What could not be read has no series at all, because an absent series alerts and a
+zero reassures. A counter's value never falls but when Redis lost it, which Prometheus knows as a reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from regrow.breakers import BreakerStatus
+from regrow.counters import Labels
+from regrow.health.rules import STATUSES, Overview
+from regrow.jobs import JobRun
+from regrow.version import __version__
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+BREAKER_STATES = ("closed", "half_open", "open")
+OUTCOMES = ("succeeded", "partial", "failed", "skipped")
+
+COUNTERS = {
+    "regrow_job_runs_total": ("Runs of the scheduled jobs, by outcome.", ("job", "outcome")),
+    "health_check_total": ("Results of the checks, by status.", ("check", "status")),
+    "dlq_messages_added_total": ("Messages kept as dead letters, by service.", ("service",)),
+}
+"""The counts that services keep in Redis: help and label names of each that is served."""
+
+
+@dataclass(frozen=True)
+class LetterCounts:
+    """Dead letters by state, and when the oldest one that is not settled failed first."""
+
+    by_state: Mapping[str, int]
+    oldest: datetime | None
+
+
+@dataclass(frozen=True)
+class Readings:
+    """What could be read of each source; None: it did not answer in time."""
+
+    checks: Overview | None
+    breakers: Sequence[BreakerStatus] | None
+    counters: Mapping[str, Mapping[Labels, float]] | None
+    dead_letters: LetterCounts | None
+    jobs: Mapping[str, JobRun] | None
+
+    def missing(self) -> dict[str, bool]:
+        """Each source, and whether it is missing."""
+        return {field.name: getattr(self, field.name) is None for field in fields(self)}
+
+
+def exposition(readings: Readings, now: datetime, since: datetime) -> bytes:
+    """The text for ``/metrics``; ``since``: when this process began."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Once([*_of_regrow(readings, since), *_of_all(readings, now)]))
+    return generate_latest(registry)
+
+
+class _Once(Collector):
+    """Families that were made for one scrape."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _of_regrow(readings: Readings, since: datetime) -> Iterator[Metric]:
+    build = GaugeMetricFamily("regrow_build_info", "The version that answers; always 1.", labels=["version"])
+    build.add_metric([__version__], 1)
+    yield build
+    yield GaugeMetricFamily(
+        "regrow_web_start_time_seconds", "When this web process began.", since.timestamp()
+    )
+    errors = GaugeMetricFamily(
+        "regrow_scrape_errors",
+        "1 for a source that could not be read for this scrape: its series are absent.",
+        labels=["source"],
+    )
+    for source, missing in readings.missing().items():
+        errors.add_metric([source], float(missing))
+    yield errors
+
+
+def _of_all(readings: Readings, now: datetime) -> Iterator[Metric]:
+    if readings.checks is not None:
+        yield from _of_checks(readings.checks)
+    if readings.breakers is not None:
+        yield from _of_breakers(readings.breakers)
+    if readings.dead_letters is not None:
+        yield from _of_letters(readings.dead_letters, now)
+    if readings.jobs is not None:
+        yield from _of_jobs(readings.jobs)
+    if readings.counters is not None:
+        yield from _of_counters(readings.counters)
+
+
+def _of_checks(overview: Overview) -> Iterator[Metric]:
+    verdict = GaugeMetricFamily(
+        "regrow_health_status", "The verdict over all checks: 1 for the word that holds.", labels=["status"]
+    )
+    status = GaugeMetricFamily(
+        "health_check_status",
+        "1 for the status that holds, 0 for the others; results that are too old are unknown.",
+        labels=["check", "kind", "status"],
+    )
+    took = GaugeMetricFamily(
+        "health_check_duration_seconds", "How long the last probe took.", labels=["check", "kind"]
+    )
+    at = GaugeMetricFamily(
+        "health_check_last_result_timestamp_seconds", "When the last probe began.", labels=["check", "kind"]
+    )
+    for word in STATUSES:
+        verdict.add_metric([word], float(overview.status == word))
+    for check in overview.checks:
+        for word in STATUSES:
+            status.add_metric([check.name, check.kind, word], float(check.status == word))
+        if check.latency is not None:
+            took.add_metric([check.name, check.kind], check.latency)
+        if check.at is not None:
+            at.add_metric([check.name, check.kind], check.at.timestamp())
+    yield from (verdict, status, took, at)
+
+
+def _of_breakers(breakers: Iterable[BreakerStatus]) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "circuit_breaker_state", "1 for the state that holds, 0 for the others.", labels=["breaker", "state"]
+    )
+    override = GaugeMetricFamily(
+        "circuit_breaker_overridden", "1 while a person holds the switch.", labels=["breaker"]
+    )
+    calls = GaugeMetricFamily(
+        "circuit_breaker_window_calls",
+        "Calls of the fleet in the breaker's window, by result.",
+        labels=["breaker", "result"],
+    )
+    for breaker in breakers:
+        for word in BREAKER_STATES:
+            state.add_metric([breaker.name, word], float(breaker.state == word))
+        override.add_metric([breaker.name], float(breaker.override is not None))
+        calls.add_metric([breaker.name, "success"], breaker.successes)
+        calls.add_metric([breaker.name, "failure"], breaker.failures)
+    yield from (state, override, calls)
+
+
+def _of_letters(letters: LetterCounts, now: datetime) -> Iterator[Metric]:
+    # A gauge in spite of its name, which was documented long before: dead letters there are now.
+    count = GaugeMetricFamily("dlq_messages_total", "Dead letters that are kept, by state.", labels=["state"])
+    for state, number in letters.by_state.items():
+        count.add_metric([state], number)
+    yield count
+    age = (now - letters.oldest).total_seconds() if letters.oldest else 0.0
+    yield GaugeMetricFamily(
+        "dlq_oldest_message_age_seconds", "Age of the oldest letter that is not settled; 0 without one.", age
+    )
+
+
+def _of_jobs(runs: Mapping[str, JobRun]) -> Iterator[Metric]:
+    at = GaugeMetricFamily(
+        "regrow_job_last_run_timestamp_seconds", "When the last run of the job began.", labels=["job"]
+    )
+    took = GaugeMetricFamily(
+        "regrow_job_duration_seconds", "How long the last run of the job took.", labels=["job"]
+    )
+    outcome = GaugeMetricFamily(
+        "regrow_job_last_outcome",
+        "1 for the outcome of the last run, 0 for the others.",
+        labels=["job", "outcome"],
+    )
+    for job, run in runs.items():
+        at.add_metric([job], run.started_at.timestamp())
+        took.add_metric([job], run.duration)
+        for word in OUTCOMES:
+            outcome.add_metric([job, word], float(run.outcome == word))
+    yield from (at, took, outcome)
+
+
+def _of_counters(counted: Mapping[str, Mapping[Labels, float]]) -> Iterator[Metric]:
+    for name, (told, labels) in COUNTERS.items():
+        family = CounterMetricFamily(name, told, labels=list(labels))
+        for pairs, value in counted.get(name, {}).items():
+            given = dict(pairs)
+            if set(given) == set(labels):
+                family.add_metric([given[label] for label in labels], value)
+        yield family

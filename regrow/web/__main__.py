@@ -1,0 +1,88 @@
+"""``python -m regrow.web``: settings, logging, the start-up gate, then the page until somebody stops it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import structlog
+import uvicorn
+
+from regrow.engine import Engine
+from regrow.errors import RegrowError
+from regrow.logs import configure_logging
+from regrow.settings import Settings, load_settings
+from regrow.startup import wait_for_dependencies
+from regrow.web.app import create_app
+
+logger = structlog.get_logger("regrow.web")
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 when it could not start."""
+    try:
+        settings = load_settings()
+        configure_logging(
+            settings.log.level, settings.log.format, production=settings.profile == "production"
+        )
+        waiting = Engine(settings)
+        wait_for_dependencies(waiting)
+        waiting.close()
+    except RegrowError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return serve(settings)
+
+
+def serve(settings: Settings) -> int:
+    """Run the server on ``web.host`` and ``web.port``; requests in hand get ``shutdown.timeout`` seconds."""
+    engine = Engine(impatient(settings))
+    config = uvicorn.Config(
+        create_app(engine),
+        host=settings.web.host,
+        port=settings.web.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=max(1, int(settings.shutdown.timeout)),
+        h11_max_incomplete_event_size=32 * 1024,
+    )
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal again once it has stopped; a clean stop is exit 0, not death by signal.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logger.info("web.starting", host=settings.web.host, port=settings.web.port)
+    try:
+        server.run()
+    finally:
+        engine.close()
+    logger.info("web.stopped")
+    return 0 if server.started else 1
+
+
+def impatient(settings: Settings) -> Settings:
+    """These settings with waits that fit a page: somebody is looking at it."""
+    redis, database = settings.redis, settings.database
+    return settings.model_copy(
+        update={
+            "redis": redis.model_copy(
+                update={
+                    "socket_timeout": min(redis.socket_timeout, 2.0),
+                    "connect_timeout": min(redis.connect_timeout, 1.0),
+                }
+            ),
+            "database": database.model_copy(
+                update={
+                    "connect_timeout": min(database.connect_timeout, 2.0),
+                    "statement_timeout": min(database.statement_timeout, 5.0),
+                    "pool_timeout": min(database.pool_timeout, 2.0),
+                }
+            ),
+        }
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

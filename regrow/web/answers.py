@@ -1,0 +1,24 @@
+"""What every endpoint's function needs from the application: the reader, now, and when it began."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from regrow.web.reading import Reader
+
+
+def the_reader(request: Request) -> Reader:
+    reader: Reader = request.app.state.reader
+    return reader
+
+
+def the_start(request: Request) -> datetime:
+    since: datetime = request.app.state.since
+    return since
+
+
+TheReader = Annotated[Reader, Depends(the_reader)]
+TheStart = Annotated[datetime, Depends(the_start)]

@@ -1,0 +1,92 @@
+"""The ASGI application: one router a noun, and around them the shield.
+
+Nothing here is remembered between requests but wrong keys; every answer is read from the stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
+from starlette.staticfiles import StaticFiles
+
+from regrow.engine import Engine
+from regrow.version import __version__
+from regrow.web import breakers, dead_letters, health, metrics, overview, reports, sign_in, status
+from regrow.web.access import DetailOnly, Door, SignInWantedError
+from regrow.web.pages import page
+from regrow.web.problems import problem
+from regrow.web.reading import Reader
+from regrow.web.shield import BodyLimit, HeadAsGet, KnownHosts, SecurityHeaders
+
+
+def create_app(engine: Engine) -> FastAPI:
+    """The web application on this engine's settings and stores; nothing is connected yet."""
+    settings = engine.settings
+    app = FastAPI(
+        title="Regrow",
+        version=__version__,
+        summary="Health, circuit breakers, dead letters, jobs and reports of one Regrow.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.door = Door(settings)
+    app.state.reader = Reader(engine)
+    app.state.since = engine.clock()
+
+    for noun in (health, breakers, dead_letters, metrics, status, reports, overview, sign_in):
+        app.include_router(noun.router)
+    app.add_api_route("/openapi.json", app.openapi, dependencies=[DetailOnly], include_in_schema=False)
+    app.mount("/static", _KeptFiles(directory=Path(__file__).parent / "static"))
+
+    app.add_exception_handler(HTTPException, _explain)
+    app.add_exception_handler(RequestValidationError, _explain_input)
+    app.add_exception_handler(SignInWantedError, _to_sign_in)
+
+    # The last one added is the outermost.
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(BodyLimit, limit=settings.web.max_content_length)
+    app.add_middleware(KnownHosts, bound_to=settings.web.host, hosts=settings.web.allowed_hosts)
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    app.state.reader.close()
+
+
+class _KeptFiles(StaticFiles):
+    """Static files, whose address changes with their content: a browser need not ask again."""
+
+    async def get_response(self, path: str, scope: Any) -> Response:
+        answer = await super().get_response(path, scope)
+        answer.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return answer
+
+
+async def _explain(request: Request, error: Any) -> Response:
+    """A refusal as a page for browsers, as problem details for everybody else."""
+    if "text/html" in request.headers.get("accept", ""):
+        return page(
+            request, "refusal.html", {"refusal": error}, status=error.status_code, headers=error.headers
+        )
+    return problem(error.status_code, error.detail, error.headers)
+
+
+async def _explain_input(_request: Request, error: Any) -> Response:
+    told = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+    return problem(422, told)
+
+
+async def _to_sign_in(request: Request, _error: Exception) -> Response:
+    return RedirectResponse(sign_in.sign_in_path(request), 303)

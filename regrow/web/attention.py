@@ -1,0 +1,110 @@
+"""What needs a person's attention, worst first. Rules: facts in, notices out.
+
+Nothing is healthy by default: a store that is away and a job that went silent are notices too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from regrow.breakers import BreakerStatus
+from regrow.health.rules import Overview, Status
+from regrow.metrics import LetterCounts
+from regrow.web.jobs import JobView
+from regrow.web.reading import Fact, Known, Unknown
+from regrow.web.wording import counted, plain, span
+
+_WORST_FIRST = {"unhealthy": 0, "unknown": 1, "degraded": 2, "healthy": 3}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One thing to look at: what, why or what to do, and where on the page it is told in full."""
+
+    status: Status
+    what: str
+    why: str
+    anchor: str
+
+
+def notices(
+    checks: Fact[Overview],
+    jobs: Fact[Sequence[JobView]],
+    breakers: Fact[Sequence[BreakerStatus]],
+    letters: Fact[LetterCounts],
+) -> list[Notice]:
+    """All notices; an empty list means that all is known and well."""
+    found = [
+        *_of_stores(
+            {"Health checks": checks, "Circuit breakers": breakers}, {"Jobs": jobs, "Dead letters": letters}
+        ),
+        *(_of_checks(checks.value) if isinstance(checks, Known) else ()),
+        *(_of_jobs(jobs.value) if isinstance(jobs, Known) else ()),
+        *(_of_breakers(breakers.value) if isinstance(breakers, Known) else ()),
+        *(_of_letters(letters.value) if isinstance(letters, Known) else ()),
+    ]
+    return sorted(found, key=lambda notice: _WORST_FIRST[notice.status])
+
+
+def _of_stores(live: dict[str, Fact[Any]], kept: dict[str, Fact[Any]]) -> Iterator[Notice]:
+    for store, told in (("Redis", live), ("the database", kept)):
+        missing = {name: fact.why for name, fact in told.items() if isinstance(fact, Unknown)}
+        if missing:
+            names = " and ".join(missing).lower()
+            why = next(iter(missing.values()))
+            yield Notice("unknown", f"{names[0].upper()}{names[1:]} cannot be read from {store}", why, "")
+
+
+def _of_checks(overview: Overview) -> Iterator[Notice]:
+    silent = [check for check in overview.checks if check.status == "unknown"]
+    if silent and len(silent) == len(overview.checks):
+        yield Notice(
+            "unknown",
+            "Nothing is known about any check",
+            f"{overview.message}; are a worker and beat running?",
+            "checks",
+        )
+        return
+    for check in overview.checks:
+        if check.status != "healthy":
+            yield Notice(check.status, f"{check.name} is {check.status}", check.message, "checks")
+
+
+def _of_jobs(jobs: Iterable[JobView]) -> Iterator[Notice]:
+    for job in jobs:
+        if job.pace == "overdue":
+            why = f"it should run every {span(job.interval)}; are a worker and beat running?"
+            yield Notice("unknown", f"{job.title}: the job is overdue", why, "jobs")
+        elif job.run and job.run.outcome in {"failed", "partial"}:
+            word = "failed" if job.run.outcome == "failed" else "succeeded only in part"
+            yield Notice(job.status, f"{job.title}: the last run {word}", job.finding, "jobs")
+
+
+def _of_breakers(breakers: Iterable[BreakerStatus]) -> Iterator[Notice]:
+    for breaker in breakers:
+        if breaker.override:
+            why = f"by {breaker.override_actor}: {breaker.override_reason or 'no reason given'}"
+            what = f"Circuit breaker {breaker.name} is {plain(breaker.override)}"
+            yield Notice("degraded", what, why, "breakers")
+        elif breaker.state != "closed":
+            status: Status = "unhealthy" if breaker.state == "open" else "degraded"
+            what = f"Circuit breaker {breaker.name} is {plain(breaker.state)}"
+            yield Notice(status, what, _when_tried(breaker), "breakers")
+
+
+def _when_tried(breaker: BreakerStatus) -> str:
+    if breaker.state == "half_open":
+        return "the next call is the probe that decides"
+    return f"calls are refused; the first probe may go in {span(breaker.retry_after or 0)}"
+
+
+def _of_letters(letters: LetterCounts) -> Iterator[Notice]:
+    if parked := letters.by_state.get("quarantined", 0):
+        yield Notice(
+            "degraded",
+            f"{counted(parked, 'dead letter')} in quarantine",
+            "Parked until a person decides: regrow dead-letters list --state quarantined",
+            "letters",
+        )

@@ -1,0 +1,59 @@
+"""What the answers are made of: one function a fact, each reading one store through its noun's service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from regrow import counters, jobs
+from regrow.breakers import BreakerStatus, list_breakers
+from regrow.database import migrating
+from regrow.dead_letters import service as dead_letters
+from regrow.engine import Engine
+from regrow.errors import StoreUnavailableError
+from regrow.health import service as health
+from regrow.health.rules import Overview
+from regrow.jobs import JobRun
+from regrow.metrics import LetterCounts
+from regrow.reports import service as reports
+from regrow.reports.service import ReportRow, ReportSummary
+
+
+def overview(engine: Engine) -> Overview:
+    return health.overview(engine)
+
+
+def breakers(engine: Engine) -> Sequence[BreakerStatus]:
+    return list_breakers(engine.redis)
+
+
+def letters(engine: Engine) -> LetterCounts:
+    return LetterCounts(dead_letters.counts(engine), dead_letters.oldest_pending(engine))
+
+
+def latest_runs(engine: Engine) -> Mapping[str, JobRun]:
+    return jobs.latest(engine)
+
+
+def newest_reports(engine: Engine, limit: int = 8) -> Sequence[ReportSummary]:
+    return reports.list_reports(engine, limit=limit)
+
+
+def report(engine: Engine, report_id: str) -> ReportRow:
+    return reports.get(engine, report_id)
+
+
+def counts(engine: Engine) -> Mapping[str, Mapping[counters.Labels, float]]:
+    return counters.read(engine)
+
+
+def redis_answers(engine: Engine) -> bool:
+    engine.redis.ping()
+    return True
+
+
+def database_is_ready(engine: Engine) -> bool:
+    """Reachable, with the tables this version works with."""
+    at, wanted = engine.database.revision(), migrating.newest()
+    if at != wanted:
+        raise StoreUnavailableError(f"the tables are at revision {at}, not {wanted}; run `regrow db upgrade`")
+    return True

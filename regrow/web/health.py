@@ -1,0 +1,126 @@
+"""``/health``: live, ready, the word for everybody, and the detail for who holds the key.
+
+Stored results and their age are shown; a request never runs a check. 503 means "do not count on it", which
+holds for *unhealthy* and for *unknown* alike; *degraded* still serves and is 200.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.encoders import jsonable_encoder
+from starlette.responses import JSONResponse
+
+from regrow.health.rules import CheckView, Overview
+from regrow.version import __version__
+from regrow.web import facts, jobs
+from regrow.web.access import DetailOnly
+from regrow.web.answers import TheReader, TheStart
+from regrow.web.breakers import breakers_json
+from regrow.web.dead_letters import letters_json
+from regrow.web.reading import Fact, Known, Unknown
+
+router = APIRouter(tags=["health"])
+
+
+class HealthResponse(JSONResponse):
+    """draft-inadarei-api-health-check with Regrow's words for the status, because it knows no *unknown*."""
+
+    media_type = "application/health+json"
+
+
+def status_code(status: str) -> int:
+    """The HTTP status for a status word."""
+    return 200 if status in {"healthy", "degraded"} else 503
+
+
+@router.get("/health/live")
+async def live() -> Mapping[str, str]:
+    """This process turns its loop. No dependency is looked at: restarting us would not bring one back."""
+    return {"status": "alive"}
+
+
+@router.get("/health/ready", responses={503: {"description": "a required dependency is away"}})
+async def ready(reader: TheReader) -> JSONResponse:
+    """Whether what this process needs is there: Redis, and the database with its tables."""
+    redis, database = await asyncio.gather(
+        reader.read(facts.redis_answers), reader.read(facts.database_is_ready)
+    )
+    there = {"redis": _up_or_down(redis), "database": _up_or_down(database)}
+    is_ready = set(there.values()) == {"up"}
+    return JSONResponse(
+        {"status": "ready" if is_ready else "not ready", "dependencies": there}, 200 if is_ready else 503
+    )
+
+
+@router.get("/health", responses={503: {"description": "unhealthy or unknown"}})
+async def short(reader: TheReader) -> JSONResponse:
+    """One word for load balancers and passers-by: healthy, degraded, unhealthy or unknown."""
+    status = overall(await reader.read(facts.overview))
+    return JSONResponse({"status": status}, status_code(status))
+
+
+@router.get(
+    "/health/detailed",
+    dependencies=[DetailOnly],
+    response_class=HealthResponse,
+    responses={503: {"description": "unhealthy or unknown"}},
+)
+async def detailed(reader: TheReader, since: TheStart) -> HealthResponse:
+    """Everything that is known: checks with their age, breakers, dead letters, jobs."""
+    checks, breakers, letters, runs = await asyncio.gather(
+        reader.read(facts.overview),
+        reader.read(facts.breakers),
+        reader.read(facts.letters),
+        reader.read(facts.latest_runs),
+    )
+    engine = reader.engine
+    now = engine.clock()
+    status = overall(checks)
+    body = {
+        "status": status,
+        "description": "the dependencies of this system as Regrow last saw them",
+        "output": checks.value.message if isinstance(checks, Known) else checks.why,
+        "version": __version__,
+        "time": now,
+        "checks": checks_json(checks),
+        "circuit_breakers": breakers_json(breakers),
+        "dead_letters": letters_json(letters, now),
+        "jobs": jobs.jobs_json(runs, engine.settings, now, since),
+    }
+    return HealthResponse(jsonable_encoder(body), status_code(status))
+
+
+def overall(checks: Fact[Overview]) -> str:
+    return checks.value.status if isinstance(checks, Known) else "unknown"
+
+
+def checks_json(checks: Fact[Overview]) -> Mapping[str, Any]:
+    """Keyed by the check's name; each a list of one, as the draft has it."""
+    if isinstance(checks, Unknown):
+        return {}
+    return {check.name: [_check_json(check)] for check in checks.value.checks}
+
+
+def _check_json(check: CheckView) -> Mapping[str, Any]:
+    return {
+        "componentId": check.name,
+        "componentType": check.kind,
+        "status": check.status,
+        "output": check.message,
+        "time": check.at,
+        "age_seconds": check.age,
+        "observedValue": check.latency,
+        "observedUnit": "s",
+        "interval_seconds": check.interval,
+        "required": check.required,
+        "labels": check.labels,
+        "data": check.data,
+    }
+
+
+def _up_or_down(fact: Fact[bool]) -> str:
+    return "up" if isinstance(fact, Known) else "down"

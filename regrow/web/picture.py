@@ -1,0 +1,68 @@
+"""The whole picture at one moment: every fact read at once, jobs judged, notices drawn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from regrow.breakers import BreakerStatus
+from regrow.health.rules import Overview, Status
+from regrow.metrics import LetterCounts
+from regrow.reports.service import ReportSummary
+from regrow.web import attention, facts, jobs
+from regrow.web.attention import Notice
+from regrow.web.jobs import JobView
+from regrow.web.reading import Fact, Known, Reader
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is known ``at`` this moment; ``since``: when this process began."""
+
+    at: datetime
+    since: datetime
+    profile: str
+    checks: Fact[Overview]
+    jobs: Fact[Sequence[JobView]]
+    breakers: Fact[Sequence[BreakerStatus]]
+    letters: Fact[LetterCounts]
+    reports: Fact[Sequence[ReportSummary]]
+    notices: Sequence[Notice]
+
+    @property
+    def status(self) -> Status:
+        """The word over everything: healthy only when all is known and nothing asks for attention."""
+        if not self.notices:
+            return "healthy"
+        verdict: Status = self.checks.value.status if isinstance(self.checks, Known) else "unknown"
+        if verdict == "healthy":
+            worst = self.notices[0].status
+            return "degraded" if worst == "unhealthy" else worst
+        return verdict
+
+
+async def take(reader: Reader, since: datetime) -> Picture:
+    """Read all at once; this takes as long as the slowest store, and never longer than the reader allows."""
+    checks, runs, breakers, letters, newest = await asyncio.gather(
+        reader.read(facts.overview),
+        reader.read(facts.latest_runs),
+        reader.read(facts.breakers),
+        reader.read(facts.letters),
+        reader.read(facts.newest_reports),
+    )
+    engine = reader.engine
+    settings, now = engine.settings, engine.clock()
+    views = Known(jobs.views(settings, runs.value, now, since)) if isinstance(runs, Known) else runs
+    return Picture(
+        at=now,
+        since=since,
+        profile=settings.profile,
+        checks=checks,
+        jobs=views,
+        breakers=breakers,
+        letters=letters,
+        reports=newest,
+        notices=attention.notices(checks, views, breakers, letters),
+    )
