@@ -95,14 +95,15 @@ def send_through(sender: Sender | None) -> None:
 def _current_sender() -> Sender:
     global _sender  # noqa: PLW0603
     if _sender is None:
-        _sender = _sender_from_environment()
+        _sender = _sender_as_configured()
     return _sender
 
 
-def _sender_from_environment() -> Sender:
-    import os
+def _sender_as_configured() -> Sender:
+    from regrow.configuration import configured
 
-    url = os.environ.get("CELERY_BROKER_URL") or os.environ.get("REGROW_REDIS_URL")
+    told = configured()
+    url = told.broker_url or told.redis_url
     if not url:
         raise SettingsError(
             "no broker is configured for dead letters: call regrow.configure(broker_url=...), "
@@ -119,5 +120,7 @@ def sender_for(broker_url: str) -> Sender:
         raise SettingsError(
             f"dead letters travel through Celery, which is not installed here ({error}); pip install celery"
         ) from error
-    options = {"confirm_publish": True} if broker_url.startswith("amqp") else {"socket_timeout": 10}
+    options: dict[str, Any] = {"socket_timeout": 10, "socket_connect_timeout": 3}
+    if broker_url.startswith("amqp"):
+        options = {"confirm_publish": True, "read_timeout": 30, "write_timeout": 10}
     return CelerySender.from_broker(broker_url, options)

@@ -347,15 +347,21 @@ def return_overdue(engine: Engine) -> int:
 def breakers_open(engine: Engine, services: Sequence[str]) -> Mapping[str, float]:
     """Services whose breaker is open, and the seconds until a try is worth it. Redis away: none is known.
 
-    A letter that is sent into an open breaker is refused by the app's own breaker and comes back; an
-    unknown breaker must not stop every redrive.
+    A letter that is sent into an open breaker is refused by the app's own breaker and comes back; a breaker
+    that nobody can see must not stop every redrive.
     """
     from regrow import breakers
 
+    waiting: dict[str, float] = {}
     try:
-        return breakers.retry_after(engine.redis, services)
-    except StoreUnavailableError:
-        return {}
+        for name in services:
+            status = breakers.show(engine.redis, name)
+            if status is not None and status.state == "open":
+                forced = engine.settings.breaker(name).recovery_timeout  # only a person knows how long
+                waiting[name] = forced if status.retry_after is None else status.retry_after
+    except StoreUnavailableError as error:
+        logger.warning("breakers.unknown", error=str(error))
+    return waiting
 
 
 def _routes(engine: Engine) -> Mapping[str, tuple[str, str]]:
