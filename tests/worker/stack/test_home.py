@@ -70,7 +70,9 @@ def test_the_lock_is_free_again_after_its_holder_was_killed(home: Home) -> None:
 
 def test_a_state_folder_that_cannot_be_made_is_named_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StackError, match=r"file/var: cannot make its folders: Not a directory\. .*REGROW_HOME"):
+    with pytest.raises(
+        StackError, match=r"file/var: cannot make its folders: Not a directory\. .*REGROW_HOME"
+    ):
         Home(tmp_path / "file" / "var").prepare()
 
 
@@ -80,7 +82,9 @@ def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path, monkeypatch:
         Home(tmp_path).prepare()
 
 
-def test_a_disk_that_fills_up_while_writing_asks_for_room(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_while_writing_asks_for_room(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -18,7 +18,9 @@ from worker.stack import tether
 TETHER = str(Path(tether.__file__))
 SLEEP = (sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)")
 
-linux = pytest.param((), marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux has prctl"), id="kernel")
+linux = pytest.param(
+    (), marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux has prctl"), id="kernel"
+)
 anywhere = pytest.param(("--watch",), id="watching")
 both_ways = pytest.mark.parametrize("way", [linux, anywhere])
 
