@@ -62,7 +62,9 @@ def _total(regrow: Deployment) -> int:
 
 def _unexpected(regrow: Deployment) -> list[tuple[object, ...]]:
     c = dead_letters.c
-    query = sa.select(c.idempotency_key, c.generation, c.state, c.task, c.error_class, c.error_message, c.reason)
+    query = sa.select(
+        c.idempotency_key, c.generation, c.state, c.task, c.error_class, c.error_message, c.reason
+    )
     with regrow.engine.database.snapshot() as connection:
         found = connection.execute(query.where(sa.or_(c.task != "shop.charge", c.generation > 1)))
         return [tuple(row) for row in found]
