@@ -31,7 +31,7 @@ _PAUSE = 1.0
 
 
 @shared_task(bind=True, name="regrow.dead_letters.capture", ignore_result=False)
-def capture(self: Task, message: Any = None, **options: Any) -> str | None:
+def capture(self: Task[Any, Any], /, message: Any = None, **options: Any) -> str | None:
     """Keep one failed message; the event id is the result (None: it could not be kept as a letter).
 
     ``message`` and ``options`` are those of :func:`regrow.dead_letters.capture`; or ``capture=`` is what
@@ -49,7 +49,7 @@ def capture(self: Task, message: Any = None, **options: Any) -> str | None:
 
 
 @shared_task(bind=True, name="regrow.dead_letters.capture_many", ignore_result=False)
-def capture_many(self: Task, messages: Sequence[Mapping[str, Any]]) -> list[str]:
+def capture_many(self: Task[Any, Any], /, messages: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keep many failed messages in few transactions; each is a mapping of ``capture``'s arguments.
 
     The event ids are the result, in order. One that cannot be kept holds up none of the others.
@@ -90,7 +90,7 @@ def process_dead_letter_queue_batch(batch_size: int | None = None) -> dict[str, 
 @shared_task(name="regrow.dead_letters.process_dead_letter_queue_task", ignore_result=False)
 def process_dead_letter_queue_task(batch_size: int = 10) -> dict[str, Any]:
     """The same at once, for whoever asks; the counts are the result."""
-    return process_dead_letter_queue_batch(batch_size)  # type: ignore[no-any-return]
+    return process_dead_letter_queue_batch(batch_size)
 
 
 @shared_task(name="regrow.dead_letters.retry_message", ignore_result=False)

@@ -21,6 +21,7 @@ Confirm = Literal["outcome", "publish"]
 # What the columns hold; longer names are refused rather than cut, longer keys are hashed.
 _LIMITS = {"message_type": 190, "service": 190, "error_class": 255, "task": 255, "task_id": 255, "queue": 255}
 _KEY_LENGTH = 190
+_TEXTS = (*_LIMITS, "event_id", "idempotency_key", "error_message", "traceback", "quarantine")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Capture:
             raise LetterRefusedError(f"max_retries = {self.max_retries!r}: say 0 or more.")
         for name in ("event_id", "idempotency_key"):
             object.__setattr__(self, name, bounded_key(getattr(self, name)))
+        for name in _TEXTS:
+            object.__setattr__(self, name, _storable(getattr(self, name)))
 
     @property
     def fingerprint(self) -> str:
@@ -190,13 +193,18 @@ def _check_call(call: Mapping[str, Any]) -> None:
 
 def _as_json(message: Any) -> bytes:
     try:
-        return json.dumps(message, ensure_ascii=False, allow_nan=False).encode("utf-8", "strict")
-    except UnicodeEncodeError:
-        return json.dumps(message, ensure_ascii=True, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
+        return json.dumps(message, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair: JSON can say it, UTF-8 cannot
+        return json.dumps(message, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise LetterRefusedError(
             f"the message is not JSON ({error}). Hand over JSON values: text, numbers, lists, mappings."
         ) from None
+
+
+def _storable(text: str | None) -> str | None:
+    """Half a surrogate pair is text in Python and in no database; it is kept as its escape."""
+    return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _text_of(error: BaseException) -> str:

@@ -94,7 +94,7 @@ def compose(
     """The message that goes home. RouteError when the body cannot be one."""
     if isinstance(headers.get("task"), str) and isinstance(headers.get("id"), str):
         return _replay(home, reference, body, content_type, content_encoding, headers)
-    args, kwargs = _call_of(_json(body))
+    args, kwargs = _call_of(_json(body), home.task)
     identity = task_id or letter_id
     return HomeMessage(
         task=home.task,
@@ -152,9 +152,12 @@ def _json(body: bytes) -> Any:
         raise RouteError(f"the body is not JSON ({error}); it cannot be a task's argument") from None
 
 
-def _call_of(message: Any) -> tuple[list[Any], dict[str, Any]]:
-    """A mapping with ``task`` is a call; anything else is the one argument of its task."""
-    if isinstance(message, Mapping) and isinstance(message.get("task"), str):
+def _call_of(message: Any, task: str) -> tuple[list[Any], dict[str, Any]]:
+    """A mapping that names this very task is a call of it; anything else is the task's one argument.
+
+    A mapping may have a ``task`` of its own meaning (a to-do list has) and be routed elsewhere.
+    """
+    if isinstance(message, Mapping) and message.get("task") == task:
         return list(message.get("args") or ()), dict(message.get("kwargs") or {})
     return [message], {}
 

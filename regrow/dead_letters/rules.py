@@ -64,6 +64,14 @@ def after_failure(redrives: int, policy: RetryPolicy, now: datetime, rng: Random
     return Next(State.PENDING, due_at=now + timedelta(seconds=seconds))
 
 
+def may_publish(now: datetime, lease_until: datetime | None, lease: float) -> bool:
+    """Whether enough of a lease is left to publish under it: a slow broker must not outlive the lease.
+
+    ``lease`` in seconds. The last 15 s of it, or half of a short one, are for the broker's confirmation.
+    """
+    return lease_until is not None and now < lease_until - timedelta(seconds=min(15.0, lease / 2))
+
+
 def next_generation(state: State | None, generation: int, most: int) -> tuple[int, str | None] | None:
     """What a new occurrence of a key becomes: None joins the live letter, else (generation, quarantine).
 

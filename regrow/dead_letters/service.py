@@ -255,6 +255,10 @@ def _redrive(engine: Engine, batch: Sequence[Leased], held: Held) -> list[str]:
 
 def _send_home(engine: Engine, leased: Leased) -> str:
     letter, body = leased.letter, leased.body
+    if not rules.may_publish(engine.clock(), letter.lease_until, engine.settings.dead_letters.lease):
+        again = Next(State.PENDING, due_at=engine.clock())
+        _back(engine, leased, again, AttemptOutcome.RELEASED, "the lease ran short before its turn came")
+        return "released"
     try:
         where = home.find_home(letter.task, letter.queue, letter.message_type, _routes(engine))
         message = home.compose(

@@ -50,6 +50,10 @@ def test_any_other_message_is_the_one_argument_of_its_task() -> None:
     assert _compose(b"[1, 2]").args == [[1, 2]]
 
 
+def test_a_message_with_a_task_of_its_own_meaning_is_still_an_argument() -> None:
+    assert _compose(b'{"task": "clean the kitchen"}').args == [{"task": "clean the kitchen"}]
+
+
 def test_a_captured_celery_message_is_replayed_with_its_own_callbacks_kept() -> None:
     own = {"task": "shop.mail", "args": [], "kwargs": {}, "options": {}}
     body = [[1], {}, {"callbacks": [own], "errbacks": None, "chain": [own], "chord": None}]

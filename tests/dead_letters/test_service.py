@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import timedelta
 
@@ -251,6 +252,30 @@ def test_a_dead_workers_lease_runs_out_and_its_zombie_can_do_no_harm(
         lambda c: service.store.dispatched(c, after.id, zombie.token, now=clock.now, deadline=clock.now)
     )
     assert service.show(letters, event).letter == after
+
+
+def test_a_slow_broker_does_not_outlive_its_lease(letters: Engine, clock: Clock, post: Post) -> None:
+    service.capture_many(letters, [call(n) for n in range(4)])
+    clock.advance(60)
+    send = post.send_home
+
+    def slowly(message, *, queue: str) -> None:
+        send(message, queue=queue)
+        clock.advance(2)
+
+    post.send_home = slowly  # type: ignore[method-assign]
+    done = _redrive(letters, batch_size=4)
+    assert (done["dispatched"], done["released"]) == (2, 2), (
+        "the lease is 6 s; half of it is for confirmation"
+    )
+    assert len(post.home) == 2
+
+
+def test_text_that_no_database_can_hold_is_kept_as_its_escape(letters: Engine) -> None:
+    event = service.capture(letters, of_message({"x": "\ud800"}, error="half \ud800 pair", message_type="t"))
+    found = service.show(letters, event)
+    assert found.letter.error_message == "half \\ud800 pair"
+    assert json.loads(found.body.body) == {"x": "\ud800"}
 
 
 def test_an_open_breaker_holds_letters_at_no_cost(letters: Engine, clock: Clock, post: Post) -> None:
