@@ -81,7 +81,7 @@ class RedisStore:
         connect(url)  # an unusable URL is told here, where it was given; nothing is sent
         return cls(
             lambda: connect(
-                url, socket_timeout=TIMEOUT, connect_timeout=TIMEOUT, max_connections=8, waiting=False
+                url, socket_timeout=TIMEOUT, connect_timeout=TIMEOUT, max_connections=64, waiting=False
             )
         )
 

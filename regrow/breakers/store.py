@@ -13,6 +13,7 @@ from regrow.breakers import rules
 from regrow.breakers.rules import Breaker, BreakerConfig, Event, Look, Report, Transition
 
 KEPT_TRANSITIONS = 256
+REPORTER_MS = 60_000  # a late report is told from a repeated one this long
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class MemoryStore:
         self._breakers: dict[str, Breaker] = {}
         self._configs: dict[str, BreakerConfig] = {}
         self._history: dict[str, deque[Transition]] = {}
-        self._counted: dict[tuple[str, str], int] = {}
+        self._counted: dict[tuple[str, str], tuple[int, int]] = {}
 
     def apply(self, name: str, config: BreakerConfig | None, event: Event) -> Outcome:
         with self._lock:
@@ -74,15 +75,12 @@ class MemoryStore:
             config = config or self._configs.get(name) or BreakerConfig()
             if known is None and isinstance(event, Look):
                 return Outcome(None, now, accepted=False, transitions=(), config=config)
-            if (
-                isinstance(event, Report)
-                and self._counted.get((name, event.reporter), 0) >= event.sequence > 0
-            ):
+            if isinstance(event, Report) and self._has_counted(name, event, now):
                 step = replace(rules.apply(config, known or Breaker(), Look(), now), accepted=False)
             else:
                 step = rules.apply(config, known or Breaker(), event, now)
             if isinstance(event, Report) and step.accepted:
-                self._counted[name, event.reporter] = event.sequence
+                self._counted[name, event.reporter] = (event.sequence, now + REPORTER_MS)
             self._breakers[name] = step.breaker
             self._configs[name] = config
             self._history.setdefault(name, deque(maxlen=KEPT_TRANSITIONS)).extend(step.transitions)
@@ -108,3 +106,7 @@ class MemoryStore:
         with self._lock:
             self._breakers[name] = rules.shifted(breaker, self._clock() - now)
             self._configs[name] = config
+
+    def _has_counted(self, name: str, report: Report, now: int) -> bool:
+        sequence, until = self._counted.get((name, report.reporter), (0, 0))
+        return bool(report.reporter) and now < until and report.sequence <= sequence

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from regrow.breakers.redis_store import RedisStore
+from regrow.breakers.reporter import Reporter
+from regrow.breakers.store import BreakerStore, MemoryStore
+
+
+@pytest.fixture(params=["memory", "fakeredis", "valkey"])
+def store(request: pytest.FixtureRequest) -> BreakerStore:
+    """One suite, every store."""
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param == "fakeredis":
+        import fakeredis
+
+        return RedisStore(fakeredis.FakeRedis())
+    return RedisStore.from_url(request.getfixturevalue("redis_url"))
+
+
+@pytest.fixture
+def make_reporter() -> Iterator[Callable[..., Reporter]]:
+    """Reporters that stand for processes: on a Redis, or local without a URL."""
+    made: list[Reporter] = []
+
+    def make(url: str | None = None) -> Reporter:
+        made.append(Reporter(RedisStore.from_url(url) if url else None))
+        return made[-1]
+
+    yield make
+    for reporter in made:
+        reporter.close()
