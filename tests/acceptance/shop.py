@@ -30,6 +30,15 @@ def charge(order: int) -> None:
         tally.hincrby(os.environ["SHOP_TALLY"], str(order), 1)
 
 
+@app.task(name="shop.moody")
+def moody(order: int, good_from: int) -> None:
+    """Fails until its ``good_from``-th run; never succeeds when that is 0."""
+    with redis.Redis.from_url(os.environ["SHOP_REDIS_URL"]) as tally:
+        run = int(tally.hincrby(os.environ["SHOP_TALLY"], f"moody-{order}", 1))
+    if not 0 < good_from <= run:
+        raise TimeoutError(f"not today: run {run}")
+
+
 def enqueue(count: int) -> None:
     """Hand ``count`` failed messages to Regrow through the task API."""
     for order in range(count):

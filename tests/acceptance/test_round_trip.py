@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
+from regrow.celery import CelerySender
 from regrow.database.tables import dead_letter_attempts, dead_letters
-from regrow.dead_letters import service
+from regrow.dead_letters import capture_many, send_through, service
 from tests.acceptance.conftest import Deployment
 from tests.waiting import eventually
 
@@ -82,3 +83,35 @@ def _settlements(regrow: Deployment) -> Counter[str]:
     with regrow.engine.database.snapshot() as connection:
         found = connection.execute(query.group_by(dead_letters.c.id))
         return Counter({row[0]: row[1] for row in found})
+
+
+@pytest.mark.slow
+def test_a_plain_app_tells_failures_too_and_what_never_succeeds_waits_for_a_person(
+    deploy: Callable[..., Deployment],
+    redis_url: str,
+    sqlite_url: str,
+    tally: Callable[[str], dict[str, int]],
+) -> None:
+    regrow = deploy(redis_url, sqlite_url)
+    regrow.start_worker()
+    regrow.start_beat()
+    shop = regrow.start_shop("shop:moody")
+    send_through(CelerySender.from_broker(redis_url, {}))
+    try:
+        mends, never = capture_many(
+            [
+                {"message": {"task": "shop.moody", "args": [1, 2], "queue": "shop"}, "max_retries": 4},
+                {"message": {"task": "shop.moody", "args": [2, 0], "queue": "shop"}, "max_retries": 2},
+            ]
+        )
+    finally:
+        send_through(None)
+
+    def outcomes(event: str) -> tuple[str, list[str | None]]:
+        details = service.show(regrow.engine, event)
+        return details.letter.state.value, [attempt.outcome for attempt in details.attempts]
+
+    eventually(lambda: outcomes(mends) == ("resolved", ["failed", "succeeded"]), 60, what=shop.tail())
+    eventually(lambda: outcomes(never) == ("quarantined", ["failed", "failed"]), 60, what=shop.tail())
+    assert tally("shop:moody") == {"moody-1": 2, "moody-2": 2}
+    assert "2 of 2 redrives" in str(service.show(regrow.engine, never).letter.reason)
