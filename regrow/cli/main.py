@@ -69,14 +69,16 @@ class LazyCommands(click.Group):
     help="The profile to use, instead of REGROW_PROFILE.",
 )
 @click.version_option(__version__, prog_name="regrow", message="%(prog)s %(version)s")
-def cli(config: Path | None, profile: str | None) -> None:
+@click.pass_context
+def cli(ctx: click.Context, config: Path | None, profile: str | None) -> None:
     """Watch and mend what Regrow looks after: health, jobs, dead letters, breakers, reports."""
     # An option is its environment variable, said for this one command: whatever a command opens reads it.
     if config is not None:
         os.environ["REGROW_CONFIG"] = str(config)
     if profile is not None:
         os.environ["REGROW_PROFILE"] = profile
-    _log_to_stderr()
+    if ctx.invoked_subcommand != "health":  # runs every few seconds in every container, and logs nothing
+        _log_to_stderr()
 
 
 def _log_to_stderr() -> None:

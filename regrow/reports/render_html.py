@@ -119,7 +119,7 @@ def _letters(report: Mapping[str, Any]) -> str:
     states = ", ".join(f"{state} {count}" for state, count in now["dead_letters"].items() if count)
     caption = (
         f"When the report was made: {states or 'none kept'}. "
-        f"Oldest unsettled: {wording.shown_time(now['oldest_pending'])}."
+        f"Oldest unsettled: {wording.shown_time(now['oldest_unsettled'])}."
     )
     return _section("Dead letters", ("in the period", "letters"), rows, caption, "")
 
