@@ -48,7 +48,11 @@ class _Attempt:
 
 
 class Sweeper:
-    """Runs sweeps in one process and remembers which probes of earlier ones still hang."""
+    """Runs sweeps in one process and remembers which probes of earlier ones still hang.
+
+    At most ``concurrency`` probes run at once; with as many left behind, no new one is begun, so that there
+    are never more than twice as many threads.
+    """
 
     def __init__(self, concurrency: int) -> None:
         self.concurrency = concurrency

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from regrow.health.rules import Finding
-from regrow.settings import CheckSettings, Settings
+
+if TYPE_CHECKING:  # `regrow health celery-worker --local` reads a file, and no settings
+    from regrow.settings import CheckSettings, Settings
 
 # A new kind: its settings in regrow/settings/checks.py, its module here.
 MODULES: Mapping[str, str] = {

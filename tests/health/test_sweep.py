@@ -1,0 +1,136 @@
+"""Sweeps: everything at once, each probe bounded, and what hangs is left behind, counted and capped."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from regrow.clock import utc_now
+from regrow.health.rules import Declared, finding
+from regrow.health.sweep import Sweeper, Task
+from tests.waiting import eventually
+
+
+def task(name, probe, timeout=2.0):
+    return Task(Declared(name, "tcp", 60.0, timeout), probe)
+
+
+def sweep(sweeper, tasks, budget=30.0):
+    return {result.check: result for batch in sweeper.sweep(tasks, utc_now, budget) for result in batch}
+
+
+def fine():
+    return finding("healthy", "fine")
+
+
+@pytest.fixture
+def gate():
+    """What hanging probes wait for; opened at the end, so that no thread outlives its test."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_probes_run_at_once(gate):
+    together = threading.Barrier(8, timeout=10)
+
+    def meet():
+        together.wait()
+        return fine()
+
+    found = sweep(Sweeper(8), [task(f"c{n}", meet, timeout=15) for n in range(8)])
+    assert {result.status for result in found.values()} == {"healthy"}
+
+
+def test_a_probe_that_hangs_is_unhealthy_after_its_own_timeout_and_delays_nobody(gate):
+    def hang():
+        gate.wait()
+        return fine()
+
+    began = time.monotonic()
+    found = sweep(Sweeper(2), [task("hangs", hang, 0.3), *(task(f"c{n}", fine) for n in range(20))])
+    assert time.monotonic() - began < 2.0
+    assert found["hangs"].status == "unhealthy"
+    assert "0.3 s" in found["hangs"].message
+    assert [found[f"c{n}"].status for n in range(20)] == ["healthy"] * 20
+
+
+def test_a_check_that_still_hangs_is_not_probed_again_until_it_comes_back(gate):
+    calls = []
+
+    def hang():
+        calls.append(1)
+        gate.wait()
+        return fine()
+
+    sweeper = Sweeper(4)
+    sweep(sweeper, [task("hangs", hang, 0.1)])
+    again = sweep(sweeper, [task("hangs", hang, 0.1)])
+    assert len(calls) == 1
+    assert again["hangs"].status == "unhealthy"
+    assert sweeper.hanging == 1
+
+    gate.set()
+    eventually(lambda: sweeper.hanging == 0, 5)
+    assert sweep(sweeper, [task("hangs", hang)])["hangs"].status == "healthy"
+
+
+def test_threads_that_hang_are_capped_and_what_cannot_be_probed_is_unknown(gate):
+    begun = []
+
+    def hang():
+        begun.append(1)
+        gate.wait()
+        return fine()
+
+    sweeper = Sweeper(2)
+    for _ in range(2):
+        found = sweep(sweeper, [task(f"h{n}", hang, 0.1) for n in range(10)])
+    # Two at once, and one more that began when only one of them had been given up.
+    assert len(begun) == sweeper.hanging <= 3
+    statuses = [result.status for result in found.values()]
+    assert statuses.count("unhealthy") == len(begun)
+    assert statuses.count("unknown") == 10 - len(begun)
+
+
+def test_a_probe_that_fails_by_itself_found_nothing_out_and_quotes_no_secret():
+    def broken():
+        raise ValueError("token=s3cr3t")
+
+    found = sweep(Sweeper(1), [task("broken", broken)])["broken"]
+    assert (found.status, found.message) == ("unknown", "could not be probed: ValueError")
+
+
+def test_a_late_answer_does_not_change_the_verdict(gate):
+    def late():
+        gate.wait(5)
+        return fine()
+
+    sweeper = Sweeper(2)
+    found = sweep(sweeper, [task("late", late, 0.1), task("slow", lambda: time.sleep(0.4) or fine())])
+    assert found["late"].status == "unhealthy"
+    gate.set()
+    eventually(lambda: sweeper.hanging == 0, 5)
+    assert found["late"].status == "unhealthy"
+
+
+def test_what_the_budget_does_not_reach_has_no_result():
+    found = sweep(Sweeper(1), [task(f"c{n}", lambda: time.sleep(0.2) or fine()) for n in range(10)], 0.3)
+    assert 1 <= len(found) < 10
+
+
+def test_slow_probes_do_not_hold_back_what_others_found(monkeypatch, gate):
+    monkeypatch.setattr("regrow.health.sweep.WRITE_EVERY", 0.1)
+    batches = list(
+        Sweeper(4).sweep([task("slow", lambda: gate.wait(0.6) or fine()), task("quick", fine)], utc_now, 30)
+    )
+    assert [[result.check for result in batch] for batch in batches] == [["quick"], ["slow"]]
+
+
+def test_a_result_is_dated_when_its_probe_began():
+    before = utc_now()
+    found = sweep(Sweeper(1), [task("slow", lambda: time.sleep(0.5) or fine())])["slow"]
+    assert (found.at - before).total_seconds() < 0.4
+    assert found.latency == pytest.approx(0.5, abs=0.3)
