@@ -33,14 +33,6 @@ RUN /opt/regrow/bin/python -m compileall -q worker tasks \
 
 
 FROM python:${PYTHON}-slim
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="Regrow" \
-      org.opencontainers.image.description="The reliability worker for Celery: worker, beat and web" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
-
 # Numeric, so that a platform can see that it is not root. worker/container_secrets.py knows the number too.
 RUN groupadd --gid 10001 regrow \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/regrow --shell /usr/sbin/nologin regrow \
@@ -56,4 +48,13 @@ ENV PATH=/opt/regrow/bin:$PATH \
 WORKDIR /app
 USER 10001:10001
 STOPSIGNAL SIGTERM
+
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Regrow" \
+      org.opencontainers.image.description="The reliability worker for Celery: worker, beat and web" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
 CMD ["celery", "--quiet", "-A", "worker", "worker"]

@@ -11,7 +11,8 @@ it uses and nothing else:
 
 * ``worker`` (worker and beat): ``redis_password``, ``mysql_password``
 * ``web``: the same and ``api_key``
-* ``mysql``: ``mysql_root_password``, ``mysql_password``, ``client.cnf`` for its health check
+* both: ``celery_broker_url``, if one was given (RabbitMQ); it is never made up
+* ``mysql``: ``mysql_root_password``, ``mysql_password``, ``client.cnf`` for health checks and backups
 * ``redis``: ``users.acl``, which holds a digest only
 
 Running it again changes nothing, unless a file in GIVEN has changed.
@@ -28,7 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAMES = ("redis_password", "mysql_password", "mysql_root_password", "api_key")
-SHORTEST = 16
+OPTIONAL = ("celery_broker_url",)
+SHORTEST = 12
 """Characters a given secret must have; those made here have 43, which is 256 bits."""
 
 ROOT = 0
@@ -52,32 +54,43 @@ class SecretFile:
 
 
 def choose(given: Mapping[str, str], kept: Mapping[str, str], invent: Callable[[], str]) -> Mapping[str, str]:
-    """The value of every secret: given by the operator, else kept from before, else made up."""
+    """The value of every secret: given by the operator, else kept from before, else made up or left out."""
     for name, value in given.items():
         if len(value) < SHORTEST or not value.isprintable() or not value.isascii():
             raise SecretRefusedError(
                 f"secrets/{name}: a secret is one line of at least {SHORTEST} printable ASCII characters. "
                 "Correct the file, or remove it to have one made."
             )
-    return {name: given.get(name) or kept.get(name) or invent() for name in NAMES}
+    known = {**kept, **given}
+    return {**{name: invent() for name in NAMES if name not in known}, **known}
 
 
 def files(values: Mapping[str, str]) -> Iterator[SecretFile]:
     """Every file to write, for these values."""
     for folder in ("worker", "web"):
-        for name in ("redis_password", "mysql_password"):
-            yield SecretFile(folder, name, values[name], REGROW)
+        for name in ("redis_password", "mysql_password", *OPTIONAL):
+            if name in values:
+                yield SecretFile(folder, name, values[name], REGROW)
     yield SecretFile("web", "api_key", values["api_key"], REGROW)
     for name in ("mysql_root_password", "mysql_password"):
         yield SecretFile("mysql", name, values[name], ROOT)
-    yield SecretFile("mysql", "client.cnf", _client_cnf(values["mysql_password"]), ROOT)
+    client = _client_cnf(values["mysql_password"], values["mysql_root_password"])
+    yield SecretFile("mysql", "client.cnf", client, ROOT)
     # Readable by all in its container: the server's numeric user differs from image to image.
     yield SecretFile("redis", "users.acl", _users_acl(values["redis_password"]), ROOT, 0o444)
 
 
-def _client_cnf(password: str) -> str:
-    quoted = password.replace("\\", "\\\\").replace('"', '\\"')
-    return f'[client]\nhost=127.0.0.1\nuser=regrow\npassword="{quoted}"\n'
+def _client_cnf(password: str, root_password: str) -> str:
+    """For the health check; and with ``--defaults-group-suffix=root`` for backups and repairs."""
+    return (
+        f"[client]\nhost=127.0.0.1\nuser=regrow\npassword={_quoted(password)}\n"
+        f"[clientroot]\nhost=localhost\nuser=root\npassword={_quoted(root_password)}\n"
+    )
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _users_acl(password: str) -> str:
@@ -92,7 +105,7 @@ def _users_acl(password: str) -> str:
 
 def read(folder: Path) -> dict[str, str]:
     """The secrets that lie in ``folder``, by name, without the line end an editor leaves."""
-    paths = ((name, folder / name) for name in NAMES)
+    paths = ((name, folder / name) for name in (*NAMES, *OPTIONAL))
     found = {name: path.read_text(encoding="utf-8").rstrip("\r\n") for name, path in paths if path.is_file()}
     return {name: value for name, value in found.items() if value}
 

@@ -35,7 +35,7 @@ def test_a_first_start_makes_every_secret_long_and_different(given: Path, into: 
     values = [read(into / "web")[name] for name in ("redis_password", "mysql_password", "api_key")]
     values.append(read(into / "mysql")["mysql_root_password"])
     assert len(set(values)) == len(NAMES)
-    assert all(len(value) >= 43 for value in values)
+    assert all(len(value) >= 43 for value in values), "256 bits each"
 
 
 def test_a_second_start_changes_nothing(given: Path, into: Path) -> None:
@@ -70,6 +70,13 @@ def test_worker_and_web_get_the_same_passwords_and_only_web_the_key(given: Path,
     worker, web = read(into / "worker"), read(into / "web")
     assert set(worker) == {"redis_password", "mysql_password"}
     assert web == worker | {"api_key": web["api_key"]}
+
+
+def test_the_address_of_another_broker_is_passed_on_and_never_made_up(given: Path, into: Path) -> None:
+    make(given, into)
+    assert "celery_broker_url" not in read(into / "worker")
+    (given / "celery_broker_url").write_text("amqps://regrow:password@rabbit.example/regrow\n")
+    assert make(given, into) == ["worker/celery_broker_url", "web/celery_broker_url"]
 
 
 def test_redis_gets_a_digest_and_never_the_password(given: Path, into: Path) -> None:
