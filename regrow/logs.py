@@ -65,6 +65,7 @@ def configure_logging(level: str = "INFO", style: str = "auto", *, production: b
 
 
 def _mask_secrets(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    fields.pop("color_message", None)  # uvicorn says everything twice, once in colour
     for name in fields:
         if name not in _PUBLIC and any(word in name.lower() for word in _SECRET_WORDS):
             fields[name] = "***"
