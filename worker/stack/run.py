@@ -50,7 +50,7 @@ def run(environ: Mapping[str, str], console: Console) -> int:
 
     RegrowError when it cannot even begin: wrong settings, a taken port, an unwritable folder.
     """
-    requests = Requests()
+    requests, wanted = Requests(), _wanted(environ)
     wish = Wish.of(environ)
     home = Home(wish.home)
     home.prepare()
@@ -64,19 +64,17 @@ def run(environ: Mapping[str, str], console: Console) -> int:
         console.machine = settings.log.format == "json" or (settings.log.format == "auto" and production)
         configure_logging(settings.log.level, settings.log.format, production=production)
         home.note_holder(plan.url)
-        return _live(plan, home, console, requests, _wanted(environ))
+        return _live(plan, home, console, lambda: max(requests.count, int(not wanted())))
 
 
-def _live(
-    plan: Plan, home: Home, console: Console, requests: Requests, still_wanted: Callable[[], bool]
-) -> int:
+def _live(plan: Plan, home: Home, console: Console, stop_asked: Callable[[], int]) -> int:
     engine = Engine(plan.settings)
-    supervisor = Supervisor(home, console, plan.token, lambda: requests.count, STARTING)
+    supervisor = Supervisor(home, console, plan.token, stop_asked, STARTING)
     status = 1
     try:
         _bring_up(plan, home, console, supervisor, engine)
         supervisor.policy = plan.policy
-        supervisor.watch(still_wanted)
+        supervisor.watch()
     except StopRequested:
         status = 0
         console.say("regrow: stopping; the worker finishes what it has in hand (once more to hurry it)")

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import structlog
 
@@ -24,7 +25,7 @@ from worker.stack.rules import Exit, GiveUp, RestartPolicy, decide
 log = structlog.get_logger(__name__)
 
 LOOK = 0.2
-_PROBE_EVERY = 0.5
+_PROBE_EVERY = 0.25
 _HASTE = 1.0
 """Seconds that a child has left after somebody asked a second time. Valkey has no hurry: it keeps data."""
 _UNHURRIED = "valkey"
@@ -101,12 +102,11 @@ class Supervisor:
                 )
             self.rest()
 
-    def watch(self, still_wanted: Callable[[], bool]) -> None:
-        """Look after the children until somebody asks to stop or nobody wants us any more."""
-        while still_wanted():
+    def watch(self) -> NoReturn:
+        """Look after the children until StopRequested, when somebody asks to stop."""
+        while True:
             self._look_after()
             self.rest()
-        raise StopRequested
 
     def rest(self, seconds: float = LOOK) -> None:
         """Sleep a moment; StopRequested when somebody asked to stop."""

@@ -30,10 +30,11 @@ class Stage:
         self.folder = folder
         self.out, self.err = StringIO(), StringIO()
         self.stops_asked = 0
+        self.seen_enough: Callable[[], object] = lambda: False
         self.home = Home(folder / "var")
         self.home.prepare()
         console = Console(self.out, self.err)
-        self.supervisor = Supervisor(self.home, console, "token", lambda: self.stops_asked, HASTY)
+        self.supervisor = Supervisor(self.home, console, "token", self.asked, HASTY)
 
     def file(self, name: str) -> Path:
         return self.folder / name
@@ -51,12 +52,17 @@ class Stage:
         """Let the supervisor work until something holds."""
         deadline = time.monotonic() + 20
 
-        def wanted() -> bool:
+        def seen_enough() -> object:
             assert time.monotonic() < deadline, "the supervisor was watched for 20 s in vain"
-            return not until()
+            return until()
 
+        self.seen_enough = seen_enough
         with pytest.raises(StopRequested):
-            self.supervisor.watch(wanted)
+            self.supervisor.watch()
+        self.seen_enough = lambda: False
+
+    def asked(self) -> int:
+        return max(self.stops_asked, int(bool(self.seen_enough())))
 
 
 @pytest.fixture
