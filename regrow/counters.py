@@ -7,7 +7,10 @@ counts from its own memory: of ten pool children a scrape would see one.
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 import redis
 import structlog
@@ -18,36 +21,41 @@ logger = structlog.get_logger(__name__)
 
 KEY = "regrow:{counters}"
 
+PAUSE = 10.0
+"""Seconds in which a Redis that did not answer is not asked again: whoever counts has better things to do."""
+
 Labels = tuple[tuple[str, str], ...]
 
-
-def add(engine: Engine, name: str, labels: Mapping[str, str], by: float = 1) -> None:
-    """Count ``by`` more; with Redis away nothing is counted, because what is counted matters more."""
-    add_all(engine, {(name, tuple(sorted(labels.items()))): by})
+_resume_at: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 
 
-def add_all(engine: Engine, counts: Mapping[tuple[str, Labels], float]) -> None:
-    """Many counts in one trip, all or none."""
-    if not counts:
+def add(engine: Engine, name: str, *labels: Mapping[str, str]) -> None:
+    """Count one more of ``name`` for each set of labels, in one trip, all or none.
+
+    With Redis away nothing is counted, and nothing is said upwards: what is counted matters more.
+    """
+    counts = Counter(_field(name, given) for given in labels)
+    if not counts or time.monotonic() < _resume_at.get(engine, 0.0):
         return
     try:
         with engine.redis.pipeline(transaction=True) as pipe:
-            for (name, labels), by in counts.items():
-                pipe.hincrbyfloat(KEY, _field(name, labels), by)
+            for field, by in counts.items():
+                pipe.hincrby(KEY, field, by)
             pipe.execute()
     except redis.RedisError as error:
-        logger.warning("counters.uncounted", names=sorted({name for name, _ in counts}), error=str(error))
+        _resume_at[engine] = time.monotonic() + PAUSE
+        logger.warning("counters.uncounted", name=name, error=str(error))
 
 
-def read(engine: Engine) -> dict[str, dict[Labels, float]]:
+def read(engine: Engine) -> dict[str, dict[Labels, int]]:
     """All counts, by name and labels; raises redis.RedisError when Redis is away."""
-    found: dict[str, dict[Labels, float]] = {}
+    found: dict[str, dict[Labels, int]] = {}
     kept: dict[str, str] = engine.redis.hgetall(KEY)  # type: ignore[assignment]
     for key, value in kept.items():
         name, labels = json.loads(key)
-        found.setdefault(name, {})[tuple((label, text) for label, text in labels)] = float(value)
+        found.setdefault(name, {})[tuple((label, text) for label, text in labels)] = int(value)
     return found
 
 
-def _field(name: str, labels: Labels) -> str:
-    return json.dumps([name, sorted(labels)], separators=(",", ":"), ensure_ascii=False)
+def _field(name: str, labels: Mapping[str, str]) -> str:
+    return json.dumps([name, sorted(labels.items())], separators=(",", ":"), ensure_ascii=False)

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 import structlog
 
+from regrow import counters
 from regrow.database.tables import job_runs
 from regrow.engine import Engine
 from regrow.errors import StoreUnavailableError
@@ -99,6 +100,7 @@ def _keep(engine: Engine, run: Run, duration: float) -> None:
         engine.database.run(lambda connection: connection.execute(sa.insert(job_runs).values(row)))
     except (StoreUnavailableError, sa.exc.DBAPIError) as error:
         logger.error("job.unrecorded", job=run.job, outcome=run.outcome, error=str(error))  # noqa: TRY400
+    counters.add(engine, "regrow_job_runs_total", {"job": run.job, "outcome": run.outcome})
 
 
 def _told(summary: dict[str, Any]) -> dict[str, Any]:

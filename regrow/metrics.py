@@ -49,7 +49,7 @@ class Readings:
 
     checks: Overview | None
     breakers: Sequence[BreakerStatus] | None
-    counters: Mapping[str, Mapping[Labels, float]] | None
+    counters: Mapping[str, Mapping[Labels, int]] | None
     dead_letters: LetterCounts | None
     jobs: Mapping[str, JobRun] | None
 
@@ -185,7 +185,7 @@ def _of_jobs(runs: Mapping[str, JobRun]) -> Iterator[Metric]:
     yield from (at, took, outcome)
 
 
-def _of_counters(counted: Mapping[str, Mapping[Labels, float]]) -> Iterator[Metric]:
+def _of_counters(counted: Mapping[str, Mapping[Labels, int]]) -> Iterator[Metric]:
     for name, (told, labels) in COUNTERS.items():
         family = CounterMetricFamily(name, told, labels=list(labels))
         for pairs, value in counted.get(name, {}).items():

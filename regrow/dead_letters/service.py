@@ -19,7 +19,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from regrow import audit
+from regrow import audit, counters
 from regrow.dead_letters import home, rules, store
 from regrow.dead_letters.captured import Capture
 from regrow.dead_letters.rules import AttemptOutcome, Next, State
@@ -67,6 +67,7 @@ def capture_many(engine: Engine, captures: Sequence[Capture]) -> list[str]:
     for start in range(0, len(captures), _CHUNK):
         chunk = captures[start : start + _CHUNK]
         fresh = _without_losing_races(engine, chunk)
+        counters.add(engine, "dlq_messages_added_total", *({"service": new.service} for _, new in fresh))
         for letter_id, captured in fresh:
             logger.info(
                 "letter.captured",

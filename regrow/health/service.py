@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
+from regrow import counters
 from regrow.engine import Engine
 from regrow.errors import CheckNotFoundError, StoreUnavailableError
 from regrow.health import rules
@@ -63,6 +64,8 @@ def run_due(engine: Engine, *, force: bool = False, own_tick_only: bool = False)
     for batch in sweeper.sweep(tasks, engine.clock, budget):
         found.update({result.check: result for result in batch})
         not_written.update(_write(engine, batch))
+        told = ({"check": result.check, "status": result.status} for result in batch)
+        counters.add(engine, "health_check_total", *told)
     postponed = [check.name for check in chosen if check.name not in found]
 
     changed = [name for name, result in found.items() if result.status != shown_before[name]]

@@ -51,8 +51,8 @@ def serve(settings: Settings) -> int:
     )
     server = uvicorn.Server(config)
     # uvicorn raises the signal again once it has stopped; a clean stop is exit 0, not death by signal.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     logger.info("web.starting", host=settings.web.host, port=settings.web.port)
     try:
         server.run()

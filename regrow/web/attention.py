@@ -105,6 +105,6 @@ def _of_letters(letters: LetterCounts) -> Iterator[Notice]:
         yield Notice(
             "degraded",
             f"{counted(parked, 'dead letter')} in quarantine",
-            "Parked until a person decides: regrow dead-letters list --state quarantined",
+            "parked until a person retries or discards them: regrow dead-letters list",
             "letters",
         )

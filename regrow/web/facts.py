@@ -42,7 +42,7 @@ def report(engine: Engine, report_id: str) -> ReportRow:
     return reports.get(engine, report_id)
 
 
-def counts(engine: Engine) -> Mapping[str, Mapping[counters.Labels, float]]:
+def counts(engine: Engine) -> Mapping[str, Mapping[counters.Labels, int]]:
     return counters.read(engine)
 
 

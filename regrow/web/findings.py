@@ -1,11 +1,11 @@
 """What a job found, in words: from the summary of its run to one short sentence.
 
-Summaries are read leniently: an older worker may still write what this version words differently.
+Summaries are read leniently: a worker of another version may write one that this version does not know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from regrow.web.wording import counted, number, plain, size
@@ -14,11 +14,14 @@ Summary = Mapping[str, Any]
 
 
 def finding(job: str, outcome: str, summary: Summary) -> str:
-    """One sentence without a full stop; never empty."""
+    """One sentence without its full stop; never empty."""
     if outcome == "failed":
-        return str(summary.get("error") or "The run failed; the log says why")
-    worded = _WORDS[job](summary) if job in _WORDS else ""
-    return worded or _plainly(summary) or "Nothing to tell"
+        return str(summary.get("error") or _plainly(summary) or "The run failed; the worker's log says why")
+    try:
+        worded = _WORDS[job](summary) if job in _WORDS else ""
+    except (KeyError, TypeError, ValueError):
+        worded = ""
+    return worded or _plainly(summary) or "Done; nothing to tell"
 
 
 def _plainly(summary: Summary) -> str:
@@ -31,6 +34,84 @@ def _plainly(summary: Summary) -> str:
     return ", ".join(told[:6])
 
 
-_WORDS: Mapping[str, Callable[[Summary], str]] = {}
+def _health(summary: Summary) -> str:
+    ran = summary["ran"]
+    if not ran:
+        return "No check was due"
+    statuses = ("healthy", "degraded", "unhealthy", "unknown")
+    found = _nonzero((summary[status], status) for status in statuses)
+    parts = [f"{counted(ran, 'check')} ran: {found}"]
+    if changed := summary.get("changed"):
+        parts.append(f"changed: {', '.join(changed)}")
+    if postponed := summary.get("postponed"):
+        parts.append(f"not reached: {', '.join(postponed)}")
+    if refused := summary.get("not_written"):
+        parts.append(f"not written to {' nor '.join(refused)}")
+    return "; ".join(parts)
 
-__all__ = ["counted", "finding", "size"]
+
+def _breakers(summary: Summary) -> str:
+    if not summary["breakers"]:
+        return "No app uses a circuit breaker yet"
+    states = _nonzero((summary[state], plain(state)) for state in ("closed", "open", "half_open"))
+    written = summary["written"]
+    news = f"{counted(written, 'transition')} written down" if written else "no change"
+    return f"{counted(summary['breakers'], 'breaker')}: {states}; {news}"
+
+
+def _redrive(summary: Summary) -> str:
+    leased = summary["leased"]
+    parts = []
+    if leased:
+        what = {
+            "sent home": summary["dispatched"] + summary["resolved"],
+            "held by an open breaker": summary["held"],
+            "put back, the broker was away": summary["released"],
+            "into quarantine": summary["quarantined"],
+        }
+        parts.append(f"{counted(leased, 'letter')} due: {_nonzero((n, name) for name, n in what.items())}")
+    if summary["returned"]:
+        parts.append(f"{counted(summary['returned'], 'letter')} taken back that nobody answered for")
+    return "; ".join(parts) or "No letter was due"
+
+
+def _temp_files(summary: Summary) -> str:
+    if "note" in summary:
+        return "No folder is declared under temp_files.roots, so nothing is touched"
+    if not summary["removed"]:
+        return f"Nothing to remove among {counted(summary['scanned'], 'file')}"
+    verb, freed = ("Would remove", "free") if summary["dry_run"] else ("Removed", "freed")
+    return f"{verb} {counted(summary['removed'], 'file')}, {freed} {size(summary['freed_bytes'])}"
+
+
+def _report(summary: Summary) -> str:
+    return str(summary["headline"])
+
+
+def _settled(summary: Summary) -> str:
+    purged, days = summary["purged"], counted(summary["older_than_days"], "day")
+    return (
+        f"Forgot {counted(purged, 'letter')} settled {days} ago or earlier"
+        if purged
+        else "Nothing old enough"
+    )
+
+
+def _history(summary: Summary) -> str:
+    gone = _nonzero((count, plain(table)) for table, count in summary.items())
+    return f"Forgot {gone}" if gone else "Nothing old enough"
+
+
+def _nonzero(counts: Iterable[tuple[int, str]]) -> str:
+    return ", ".join(f"{number(count)} {name}" for count, name in counts if count)
+
+
+_WORDS: Mapping[str, Callable[[Summary], str]] = {
+    "health_check_monitoring": _health,
+    "monitor_circuit_breakers": _breakers,
+    "process_dead_letter_queue_batch": _redrive,
+    "cleanup_temp_files": _temp_files,
+    "generate_reliability_report": _report,
+    "cleanup_old_dlq_messages": _settled,
+    "prune_history": _history,
+}
