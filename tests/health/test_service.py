@@ -22,7 +22,17 @@ from regrow.health.store import HISTORY, KeptResults, LiveResults
 from tasks.health import health_check_monitoring, run_due_checks
 from tests.servers import free_port
 
-ONLY_THESE = "redis database broker celery-worker celery-beat disk memory cpu temp-files".split()
+ONLY_THESE = [
+    "redis",
+    "database",
+    "broker",
+    "celery-worker",
+    "celery-beat",
+    "disk",
+    "memory",
+    "cpu",
+    "temp-files",
+]
 
 
 @pytest.fixture
