@@ -35,13 +35,14 @@ class Wish:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Wish:
-        """Read settings files and ``environ``; the profile is ``development`` unless one is named."""
+        """Read settings files and ``environ``.
+
+        Without ``REGROW_PROFILE`` the profile is ``development``, whatever a settings file says: that one
+        may be shared with production.
+        """
         environ = {key: value for key, value in environ.items() if key != leftovers.TOKEN}
-        layers = gather(None, None, environ)
-        if layers.origin(("profile",)) == "the profile asked for":
-            environ["REGROW_PROFILE"] = PROFILE
-            layers = gather(None, None, environ)
-        return cls(environ, layers)
+        environ["REGROW_PROFILE"] = environ.get("REGROW_PROFILE") or PROFILE
+        return cls(environ, gather(None, None, environ))
 
     @property
     def home(self) -> Path:

@@ -28,10 +28,14 @@ def planned(folder: Path, **environ: str) -> Plan:
 
 def test_the_profile_is_development_unless_one_is_named(tmp_path: Path) -> None:
     assert planned(tmp_path).settings.profile == "development"
+    assert planned(tmp_path, REGROW_PROFILE="").settings.profile == "development"
     assert planned(tmp_path, REGROW_PROFILE="testing").settings.profile == "testing"
+
+
+def test_a_settings_file_shared_with_production_does_not_choose_the_profile_here(tmp_path: Path) -> None:
     Path("config").mkdir()
-    Path("config/regrow.toml").write_text('profile = "testing"')
-    assert planned(tmp_path).settings.profile == "testing"
+    Path("config/regrow.toml").write_text('profile = "production"')
+    assert planned(tmp_path).settings.profile == "development"
 
 
 def test_restarts_are_quicker_in_the_testing_profile_alone(tmp_path: Path) -> None:
