@@ -133,6 +133,8 @@ class _Cleaner:
         for file in over_quota(entries, self.outcome.left, self.policy):
             try:
                 folder = open_path(self.root, dirname(file.path))
+            except FileNotFoundError:
+                continue  # its folder is gone, and with it the need
             except OSError as error:
                 self.outcome.report(file.path, error.strerror or str(error))
                 continue

@@ -87,6 +87,8 @@ def _walk(
             continue
         try:
             inside = open_below(descriptor, entry)
+        except FileNotFoundError:
+            continue  # removed since, perhaps by a clean-up like this one
         except OSError as error:
             report(below, error.strerror or str(error))
             continue
