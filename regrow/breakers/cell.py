@@ -37,18 +37,29 @@ PROBE_CAP = 60.0  # seconds a probe may run when the breaker has no timeout
 
 
 class Gate:
-    """The state as last heard. A new epoch makes a new gate, so an outcome can only count for its own."""
+    """The state as last heard. A new epoch makes a new gate, so an outcome can only count for its own.
 
-    __slots__ = ("admits", "epoch", "outcomes", "override", "record", "reopens_at", "state")
+    A gate that has not ``heard`` anything yet lets calls through like a closed one, but by the slow way,
+    which sees to it that the store is asked.
+    """
+
+    __slots__ = ("admits", "epoch", "heard", "outcomes", "override", "record", "reopens_at", "state")
 
     def __init__(
-        self, state: State, epoch: int, override: OverrideKind | None = None, reopens_at: float = math.inf
+        self,
+        state: State,
+        epoch: int,
+        override: OverrideKind | None = None,
+        reopens_at: float = math.inf,
+        *,
+        heard: bool = True,
     ) -> None:
         self.state = state
         self.epoch = epoch
         self.override = override
-        self.admits = state is State.CLOSED
         self.reopens_at = reopens_at
+        self.heard = heard
+        self.admits = heard and state is State.CLOSED
         self.outcomes: deque[bool] = deque(maxlen=OUTCOMES)
         # Called with whether the call failed. A bound C method: one call, atomic, no lock.
         self.record: Callable[[bool], None] = _uncounted if override else self.outcomes.append
@@ -59,9 +70,16 @@ class Gate:
             breaker.state, breaker.epoch, breaker.override.kind if breaker.override else None, reopens_at
         )
 
+    def adopt(self, unheard: Gate) -> None:
+        """Count what was admitted before anything was heard: it was admitted under this, unknowingly."""
+        if not unheard.override and not self.override:
+            self.outcomes = unheard.outcomes
+            self.record = unheard.record
+
     def shows(self, breaker: Breaker) -> bool:
         return (
-            self.epoch == breaker.epoch
+            self.heard
+            and self.epoch == breaker.epoch
             and self.state is breaker.state
             and self.override is (breaker.override.kind if breaker.override else None)
         )
@@ -112,7 +130,7 @@ class Cell:
     def __init__(self, name: str, config: BreakerConfig) -> None:
         self.name = name
         self.config = config
-        self.gate = Gate(State.CLOSED, 0)
+        self.gate = Gate(State.CLOSED, 0, heard=False)
         # What the shared store said last, and when: what to go on from without it, or to tell it again.
         self.fleet: Outcome | None = None
         self.fleet_at = -math.inf
@@ -133,9 +151,13 @@ class Cell:
 
     def after_fork(self) -> None:
         """In a child: what was gathered, held and awaited is the parent's."""
-        gate = self.gate
-        self.gate = Gate(gate.state, gate.epoch, gate.override, gate.reopens_at)
+        self.unhear()
         self._clear()
+
+    def unhear(self) -> None:
+        """Go on from the same state, but ask before anything more is counted."""
+        gate = self.gate
+        self.gate = Gate(gate.state, gate.epoch, gate.override, gate.reopens_at, heard=False)
 
     # What callers do ----------------------------------------------------------------------------------
 
@@ -179,7 +201,10 @@ class Cell:
         if self.gate.shows(breaker):
             self.gate.reopens_at = reopens_at
             return
-        self.gate = Gate.of(breaker, reopens_at)
+        gate = Gate.of(breaker, reopens_at)
+        if not self.gate.heard:
+            gate.adopt(self.gate)
+        self.gate = gate
         self.parked.clear()
         self.prefetched = False
         if breaker.state is State.CLOSED:

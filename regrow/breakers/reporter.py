@@ -128,6 +128,13 @@ class Reporter:
         if self.idle:
             self.wake()
 
+    def freshen(self, cell: Cell) -> None:
+        """Somebody wants to know: bring the cell up to date, at once if that is local, else soon."""
+        if self.local:
+            self.settle_inline(cell)
+        elif time.monotonic() - cell.heard_at > LOOK_EVERY:
+            self.wake()
+
     def seek_probe(self, cell: Cell) -> Probe | None:
         """A lease for a caller that the gate refuses, if this process has one at hand."""
         now = time.monotonic()
@@ -189,6 +196,7 @@ class Reporter:
             with cell.turn:
                 cell.fleet, cell.fleet_at, cell.heard_at = None, -math.inf, -math.inf
                 cell.backlog.clear()
+                cell.unhear()
         with self._lock:
             self.remote = remote
             self.active = remote or self.memory
@@ -289,6 +297,8 @@ class Reporter:
         began = time.monotonic()
         store = self.active
         told: list[Transition] = []
+        if not cell.gate.heard:
+            told += self._step(cell, Look(), store).transitions
         report = self._gather(cell, began)
         if report is not None and not store.remote:
             told += self._step(cell, report, store).transitions

@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 from regrow.breakers.cell import Cell, Gate, Probe
 from regrow.breakers.process import process_reporter
 from regrow.breakers.reporter import Reporter
-from regrow.breakers.rules import BreakerConfig, Order, OrderKind, ProbeResult, milliseconds
+from regrow.breakers.rules import BreakerConfig, Order, OrderKind, ProbeResult, State, milliseconds
 from regrow.errors import CircuitOpenError, SettingsError
 from regrow.matching import Matcher, Matchers, matchers, matches
 
@@ -157,9 +157,11 @@ class CircuitBreaker:
 
     @property
     def state(self) -> str:
-        """``closed``, ``open`` or ``half_open``, as this process last heard it: no I/O, at most 2 s old."""
-        if self._reporter.local:
-            self._reporter.settle_inline(self._cell)
+        """``closed``, ``open`` or ``half_open``, as this process last heard it: no I/O.
+
+        At most 2 s old while Redis answers, but for the first read, which only asks.
+        """
+        self._reporter.freshen(self._cell)
         return self._cell.gate.state_at(_clock()).value
 
     @property
@@ -231,6 +233,11 @@ class CircuitBreaker:
         return permit or self._refuse()
 
     def _at_hand(self) -> Permit | None:
+        if not self._cell.gate.heard:
+            self._reporter.freshen(self._cell)
+            gate = self._cell.gate
+            if gate.state is State.CLOSED:
+                return Permit(self, gate, None)
         probe = self._reporter.seek_probe(self._cell)
         if probe is not None:
             return Permit(self, self._cell.gate, probe)

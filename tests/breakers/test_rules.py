@@ -130,9 +130,7 @@ class TestRecovering:
         config = BreakerConfig(half_open_max_calls=2, success_threshold=1)
         half = apply(config, opened(config), AskProbe("a"), NOW + 60_000).breaker
         half = apply(config, half, AskProbe("b"), NOW + 60_000).breaker
-        again = apply(
-            config, half, SettleProbe("b", half.epoch, ProbeResult.FAILURE), NOW + 60_001
-        ).breaker
+        again = apply(config, half, SettleProbe("b", half.epoch, ProbeResult.FAILURE), NOW + 60_001).breaker
         step = apply(config, again, SettleProbe("a", half.epoch, ProbeResult.SUCCESS), NOW + 60_002)
         assert not step.accepted
         assert step.breaker.state is State.OPEN
@@ -252,9 +250,7 @@ def test_the_window_is_bounded_and_holds_what_was_last_reported(batches, window_
 @given(st.text("sf", max_size=40), st.text("sf", max_size=40))
 def test_two_reports_joined_say_the_same_as_one_after_the_other(first, second):
     def batch(outcomes):
-        return Report(
-            0, outcomes.count("s"), outcomes.count("f"), len(outcomes) - len(outcomes.rstrip("f"))
-        )
+        return Report(0, outcomes.count("s"), outcomes.count("f"), len(outcomes) - len(outcomes.rstrip("f")))
 
     config = BreakerConfig(failure_threshold=10**6, minimum_requests=10**6)
     apart = apply(config, apply(config, Breaker(), batch(first), NOW).breaker, batch(second), NOW).breaker

@@ -226,7 +226,9 @@ class Differ:
 
     def event(self):
         pick = self.chance.random
-        match self.chance.choice(["report"] * 5 + ["ask"] * 4 + ["settle"] * 4 + ["renew", "order", "look", "restore"]):
+        match self.chance.choice(
+            ["report"] * 5 + ["ask"] * 4 + ["settle"] * 4 + ["renew", "order", "look", "restore"]
+        ):
             case "report":
                 failures = self.chance.randint(0, 4)
                 epoch = self.epoch if pick() < 0.9 else self.epoch - 1
@@ -240,12 +242,16 @@ class Differ:
                 return AskProbe(self.tokens[-1])
             case "settle":
                 results = [ProbeResult.SUCCESS] * 3 + [ProbeResult.FAILURE, ProbeResult.RELEASE]
-                return SettleProbe(self.chance.choice(self.tokens[-3:]), self.epoch, self.chance.choice(results))
+                return SettleProbe(
+                    self.chance.choice(self.tokens[-3:]), self.epoch, self.chance.choice(results)
+                )
             case "renew":
                 return RenewProbe(self.chance.choice(self.tokens[-3:]), pick() < 0.5)
             case "order":
                 expires = self.chance.choice([0, 700])
-                return Order(self.chance.choice(list(OrderKind)), "ann", self.chance.choice(["", "why: not"]), expires)
+                return Order(
+                    self.chance.choice(list(OrderKind)), "ann", self.chance.choice(["", "why: not"]), expires
+                )
             case "restore":
                 epoch = max(1, self.epoch + self.chance.randint(-1, 1))
                 override = self.chance.choice([None, None, *OverrideKind])
