@@ -23,7 +23,7 @@ STOP_ORDER = ("beat", "worker", "web", "valkey")
 
 _AFTER_DRAIN = 15.0
 """Seconds beyond the drain's own limit: the worker ends itself before we have to."""
-_DEFAULTS = "regrow/defaults.toml"
+_ENVIRONMENT = "environment variable"
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Wish:
         return bool(self.layers.get(("redis", "url"))) or str(broker).startswith(("redis://", "rediss://"))
 
     def port(self) -> int:
-        """A port that the page can have."""
+        """A port that the page can have: the one the environment names, else near that of the settings."""
         origin = self.layers.origin(("web", "port"))
         text = str(self.layers.get(("web", "port")))
         if not text.isdecimal() or not 1 <= int(text) <= 65535:
             # Wrong values are told by the settings themselves, in their own words.
             load_settings(environ=self.environ)
-        return ports.choose(int(text), given_by=None if origin == _DEFAULTS else origin)
+        return ports.choose(int(text), given_by=origin if origin.startswith(_ENVIRONMENT) else None)
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,14 @@ def test_a_port_that_was_asked_for_and_is_taken_is_an_error(tmp_path: Path) -> N
             planned(tmp_path, REGROW_PORT=port)
 
 
+def test_a_port_that_nobody_asked_for_gives_way_to_the_next_free_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        Path("config").mkdir()
+        Path("config/regrow.toml").write_text(f"[web]\nport = {taken}\n")
+        assert taken < planned(tmp_path).port < taken + 100
+
+
 @pytest.mark.parametrize("port", ["eighty", "0", "70000"])
 def test_a_port_that_is_none_is_a_settings_error(tmp_path: Path, port: str) -> None:
     with pytest.raises(SettingsError, match="REGROW_PORT"):
