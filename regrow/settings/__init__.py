@@ -9,13 +9,11 @@ Every error is a :class:`regrow.errors.SettingsError` that names place, key, val
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from regrow.errors import SettingsError
 from regrow.settings.checks import CheckSettings
@@ -30,7 +28,9 @@ from regrow.settings.models import (
     TempFileRoot,
     TempFilesSettings,
 )
-from regrow.settings.sources import VARIABLES, Layers, Place, gather, read_stack_env
+from regrow.settings.problems import explain
+from regrow.settings.redaction import redacted
+from regrow.settings.sources import UNSAID, VARIABLES, Layers, gather, read_stack_env
 
 __all__ = [
     "VARIABLES",
@@ -48,7 +48,8 @@ __all__ = [
     "redacted",
 ]
 
-_SECRETS = ("password", "api_key", "url", "broker_url", "result_backend", "headers")
+_SHORTEST_INTERVAL = 10.0
+"""Seconds; checks more often than this cost more than they tell. The testing profile may."""
 
 
 def load_settings(
@@ -57,20 +58,56 @@ def load_settings(
     """Read, merge and validate all settings.
 
     ``path`` is a ``regrow.toml`` (None: ``REGROW_CONFIG``, then ``config/regrow.toml`` if there is one),
-    ``profile`` one of production, development, testing (None: ``REGROW_PROFILE``, then production).
+    ``profile`` one of production, development, testing (None: ``REGROW_PROFILE``, then that of a local
+    stack that runs on this home folder, then production).
     """
     environ = os.environ if environ is None else environ
     layers = gather(path, profile, environ)
+    if layers.origin(("profile",)) == UNSAID and (running := _running_profile(layers)):
+        layers = gather(path, running, environ)
     _derive(layers)
     try:
-        return Settings.model_validate(layers.values)
+        settings = Settings.model_validate(layers.values)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(layers, error))) from None
+        raise SettingsError("\n".join(explain(layers, error))) from None
+    if problems := list(_contradictions(layers, settings)):
+        raise SettingsError("\n".join(problems))
+    return settings
+
+
+def _running_profile(layers: Layers) -> str | None:
+    """The profile of the local stack on this home folder: `regrow jobs` finds what `make run` started."""
+    return read_stack_env(Path(str(layers.get(("home",)) or "var"))).get("REGROW_PROFILE")
+
+
+def _contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
+    """Values that are well in themselves and not beside each other."""
+    soft, hard = settings.celery.task_soft_time_limit, settings.celery.task_time_limit
+    if soft >= hard:
+        origin = layers.latest(("celery", "task_soft_time_limit"), ("celery", "task_time_limit"))
+        yield (
+            f"{origin}: celery.task_soft_time_limit ({soft:g}) must be below "
+            f"celery.task_time_limit ({hard:g}). Change one of them."
+        )
+    if settings.profile == "testing":
+        return
+    intervals = {("health", "interval"): settings.health.interval} | {
+        ("health", "checks", name, "interval"): check.interval
+        for name, check in settings.health.checks.items()
+        if check.interval is not None
+    }
+    for place, interval in intervals.items():
+        if interval < _SHORTEST_INTERVAL:
+            yield (
+                f"{layers.origin(place)}: {'.'.join(place)} = {interval:g}: "
+                f"the shortest interval is {_SHORTEST_INTERVAL:g} seconds. Make it longer."
+            )
 
 
 def _derive(layers: Layers) -> None:
     """Fill what follows from other settings: one Redis URL serves broker, results and live state."""
     layers.set_missing(("home",), "var", "default")
+    _complete_breakers(layers)
     home = Path(str(layers.get(("home",))))
     if layers.get(("profile",)) != "production":
         for name, value in read_stack_env(home).items():
@@ -96,92 +133,22 @@ def _put_password(layers: Layers, store: str) -> None:
     url, password = layers.get((store, "url")), layers.get((store, "password"))
     if not url or not password:
         return
-    parts = urlsplit(str(url))
+    try:
+        parts = urlsplit(str(url))
+    except ValueError:
+        return  # not a URL at all; its own validation says so
     user = parts.username or ""
     host = parts.netloc.rsplit("@", 1)[-1]
     netloc = f"{quote(user, safe='')}:{quote(str(password), safe='')}@{host}"
     layers.set((store, "url"), urlunsplit(parts._replace(netloc=netloc)), layers.origin((store, "url")))
 
 
-_REMEDIES: Mapping[Place, str] = {
-    ("redis", "url"): "Set REGROW_REDIS_URL, or url under [redis], or start the local stack with `make run`.",
-    ("database", "url"): "Set REGROW_DATABASE_URL, or url under [database].",
-    ("celery", "broker_url"): "Set CELERY_BROKER_URL, or REGROW_REDIS_URL, which serves as broker too.",
-    (
-        "celery",
-        "result_backend",
-    ): "Set CELERY_RESULT_BACKEND, or REGROW_REDIS_URL, which serves for results too.",
-}
-
-
-def _explain(layers: Layers, error: ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False):
-        place = _place_of(layers, problem["loc"])
-        key = ".".join(place) or "settings"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "missing":
-            remedy = _REMEDIES.get(place, "Add it.")
-            yield f"{key} is not set. {remedy}"
-        elif problem["type"] == "extra_forbidden":
-            yield f"{layers.origin(place)}: {key} is not a setting. {_did_you_mean(place)}"
-        elif isinstance(problem["input"], dict):
-            yield f"{layers.origin(place)}: {key}: {message}."
-        else:
-            shown = "(hidden)" if _is_secret(place) else repr(problem["input"])
-            remedy = _REMEDIES.get(place, "Correct the value.")
-            yield f"{layers.origin(place)}: {key} = {shown}: {message}. {remedy}"
-
-
-def _place_of(layers: Layers, location: tuple[int | str, ...]) -> Place:
-    """Pydantic's location without what it adds of its own (list indices, the tag of a union)."""
-    place: Place = ()
-    for part in location:
-        known = layers.get(place) if place else layers.values
-        is_tag = isinstance(known, dict) and part not in known and known.get("kind") == part
-        if isinstance(part, str) and not is_tag:
-            place = (*place, part)
-    return place
-
-
-def _did_you_mean(place: Place) -> str:
-    import difflib
-
-    model: Any = Settings
-    for key in place[:-1]:
-        found = getattr(model, "model_fields", {}).get(key)
-        model = found.annotation if found else None
-    names = list(getattr(model, "model_fields", {}))
-    close = difflib.get_close_matches(place[-1], names, n=1)
-    if close:
-        return f"Did you mean {close[0]}?"
-    return f"Known here: {', '.join(sorted(names))}." if names else "Remove it."
-
-
-def _is_secret(place: Place) -> bool:
-    return any(part in _SECRETS for part in place)
-
-
-def redacted(settings: Settings) -> dict[str, Any]:
-    """All settings as plain JSON values, with secrets masked and passwords cut out of URLs."""
-    plain: dict[str, Any] = _redact(settings.model_dump())
-    return plain
-
-
-def _redact(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _redact(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_redact(item) for item in value]
-    if isinstance(value, SecretStr):
-        return _mask(value.get_secret_value())
-    if isinstance(value, bool | int | float | str) or value is None:
-        return value
-    return str(value)
-
-
-def _mask(secret: str) -> str:
-    """A URL keeps what is not secret (scheme, host, path); anything else is hidden whole."""
-    if "://" not in secret:
-        return "***"
-    bare = secret.split("?", 1)[0].split("#", 1)[0]
-    return re.sub(r"://[^/]*@", "://***@", bare)
+def _complete_breakers(layers: Layers) -> None:
+    """A breaker's own table says what is different about it; the rest is ``[breakers.default]``."""
+    breakers = layers.get(("breakers",))
+    for name in breakers if isinstance(breakers, dict) else ():
+        if isinstance(breakers[name], dict) and isinstance(breakers["default"], dict):
+            for key, value in breakers["default"].items():
+                layers.set_missing(
+                    ("breakers", name, key), value, layers.origin(("breakers", "default", key))
+                )

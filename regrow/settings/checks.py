@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(gt=0, le=100)]
 
 
@@ -127,3 +127,17 @@ CheckSettings = Annotated[
     | TcpCheck,
     Field(discriminator="kind"),
 ]
+
+CHECK_KINDS = (
+    "redis",
+    "database",
+    "queue",
+    "celery_worker",
+    "celery_beat",
+    "disk",
+    "memory",
+    "cpu",
+    "temp_files",
+    "http",
+    "tcp",
+)

@@ -6,6 +6,7 @@ Lowest first: ``regrow/defaults.toml`` < your ``regrow.toml`` < the ``[profiles.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,9 @@ from typing import Any
 from regrow.errors import SettingsError
 
 Place = tuple[str, ...]
+PROFILES = ("production", "development", "testing")
+UNSAID = "the default"
+"""The origin of a profile that nobody named."""
 
 # Documented names that stay, and the setting each one means.
 VARIABLES: Mapping[str, Place] = {
@@ -57,12 +61,15 @@ class Layers:
     def set(self, place: Place, value: object, origin: str) -> None:
         """Set one leaf, over whatever a lower layer said."""
         table = self.values
-        for key in place[:-1]:
+        for depth, key in enumerate(place[:-1], start=1):
             below = table.setdefault(key, {})
             if not isinstance(below, dict):
-                below = table[key] = {}
+                raise self._not_a_table(place[:depth], self.origin(place[:depth]))
             table = below
+        if table.get(place[-1]) and isinstance(table[place[-1]], dict) and not isinstance(value, dict):
+            raise self._not_a_table(place, origin)
         table[place[-1]] = value
+        self.origins.pop(place, None)  # set anew: the latest comes last
         self.origins[place] = origin
 
     def set_missing(self, place: Place, value: object, origin: str) -> None:
@@ -77,8 +84,21 @@ class Layers:
             table = table[key]
         return table
 
+    @staticmethod
+    def _not_a_table(place: Place, origin: str) -> SettingsError:
+        name = ".".join(place)
+        return SettingsError(
+            f"{origin}: {name} is a table of settings and was given as one value. Write it as [{name}]."
+        )
+
+    def latest(self, *places: Place) -> str:
+        """The origin of whichever of these was set last."""
+        return next(
+            (self.origins[at] for at in reversed(self.origins) if at in places), self.origin(places[0])
+        )
+
     def origin(self, place: Place) -> str:
-        """The place a value was set in, or the nearest one above it."""
+        """The place a value was set in, or the nearest one above it; of a table, where it last grew."""
         for length in range(len(place), 0, -1):
             if place[:length] in self.origins:
                 return self.origins[place[:length]]
@@ -96,15 +116,34 @@ def gather(path: Path | None, profile: str | None, environ: Mapping[str, str]) -
     layers = Layers()
     for origin, tables in files:
         _lay(layers, {key: value for key, value in tables.items() if key != "profiles"}, origin, environ)
-    chosen = profile or environ.get("REGROW_PROFILE") or layers.get(("profile",)) or "production"
+    chosen, said_by = _profile(layers, profile, environ)
     for origin, tables in files:
-        overlays = tables.get("profiles", {})
-        if not isinstance(overlays, dict):
-            raise SettingsError(f"{origin}: profiles must be tables like [profiles.testing.schedule]")
+        overlays = _overlays(origin, tables.get("profiles", {}))
         _lay(layers, overlays.get(chosen, {}), f"{origin} [profiles.{chosen}]", environ)
     _lay_environment(layers, environ)
-    layers.set(("profile",), chosen, layers.origins.get(("profile",), "the profile asked for"))
+    layers.set(("profile",), chosen, said_by)
     return layers
+
+
+def _profile(layers: Layers, asked_for: str | None, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The profile and who says it: the caller, the environment, a file, or nobody."""
+    if asked_for:
+        return asked_for, "the profile asked for"
+    if named := environ.get("REGROW_PROFILE"):
+        return named, "environment variable REGROW_PROFILE"
+    if isinstance(written := layers.get(("profile",)), str):
+        return written, layers.origin(("profile",))
+    return "production", UNSAID
+
+
+def _overlays(origin: str, profiles: object) -> dict[str, dict[str, Any]]:
+    """The tables below ``[profiles]``; one for a profile that does not exist would never be read."""
+    if not isinstance(profiles, dict) or not all(isinstance(table, dict) for table in profiles.values()):
+        raise SettingsError(f"{origin}: profiles must be tables like [profiles.testing.schedule].")
+    for name in profiles:
+        if name not in PROFILES:
+            raise SettingsError(f"{origin}: profiles.{name} is no profile. There are {', '.join(PROFILES)}.")
+    return profiles
 
 
 def _config_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -137,15 +176,19 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _lay(layers: Layers, tables: object, origin: str, environ: Mapping[str, str]) -> None:
     for place, value in _leaves(tables):
-        key = place[-1]
         where = f"{origin}: {'.'.join(place)}"
         if value == {} and isinstance(layers.get(place), dict):
             continue  # an empty table adds nothing; it does not empty what stands below it
-        if key.endswith("_file") and isinstance(value, str):
-            secret = _read_secret(Path(_expand(value, where, environ)), where)
-            layers.set((*place[:-1], key.removesuffix("_file")), secret, origin)
-        else:
-            layers.set(place, _expand_all(value, where, environ), origin)
+        _set(layers, place, _expand_all(value, where, environ), origin, where)
+
+
+def _set(layers: Layers, place: Place, value: object, origin: str, where: str) -> None:
+    """Set a value, or what the file holds that ``..._file`` names."""
+    key = place[-1]
+    if key.endswith("_file") and isinstance(value, str):
+        layers.set((*place[:-1], key.removesuffix("_file")), _read_secret(Path(value), where), origin)
+    else:
+        layers.set(place, value, origin)
 
 
 def _leaves(value: object, place: Place = ()) -> Iterator[tuple[Place, object]]:
@@ -178,12 +221,18 @@ def _expand(text: str, where: str, environ: Mapping[str, str]) -> str:
 
 def _read_secret(path: Path, where: str) -> str:
     try:
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
+        secret = path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
         raise SettingsError(
             f"{where}: the secret file {path} cannot be read ({error.strerror}). "
             "Create it, or check its owner and mode."
         ) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{where}: the secret file {path} is not UTF-8 text. Write it anew.") from None
+    if not secret:
+        # An empty password or key would be taken for "no password needed".
+        raise SettingsError(f"{where}: the secret file {path} is empty. Write the secret into it.")
+    return secret
 
 
 def _lay_environment(layers: Layers, environ: Mapping[str, str]) -> None:
@@ -195,9 +244,20 @@ def _lay_environment(layers: Layers, environ: Mapping[str, str]) -> None:
             layers.set(place, environ[name], f"environment variable {name}")
     for name in sorted(environ):
         match = _NESTED.match(name)
-        if match and name not in VARIABLES:
-            place = tuple(part.lower() for part in match[1].split("__"))
-            layers.set(_dashed(layers, place), environ[name], f"environment variable {name}")
+        if match and name not in VARIABLES and environ[name]:
+            place = _dashed(layers, tuple(part.lower() for part in match[1].split("__")))
+            where = f"environment variable {name}"
+            _set(layers, place, _from_text(environ[name], where), where, where)
+
+
+def _from_text(text: str, where: str) -> object:
+    """A value from the environment: a list is written as JSON, anything else is text to be converted."""
+    if not text.startswith("["):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise SettingsError(f'{where}: begins like a list but is no JSON. Write it as ["a", "b"].') from None
 
 
 def _dashed(layers: Layers, place: Place) -> Place:
@@ -214,7 +274,7 @@ def _dashed(layers: Layers, place: Place) -> Place:
 def read_stack_env(home: Path) -> dict[str, str]:
     """The variables that a running local stack left in ``<home>/stack.env``; empty without one."""
     try:
-        lines = (home / "stack.env").read_text(encoding="utf-8").splitlines()
+        lines = (home / "stack.env").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return {}
     pairs = (line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
