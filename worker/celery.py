@@ -1,12 +1,13 @@
 """Regrow's own Celery app: ``celery -A worker worker`` and ``celery -A worker beat`` find it here.
 
 Order matters: the transports are guarded before the app exists, because a connection keeps the class it was
-made with. Importing this module opens no connection.
+made with. Nothing is connected here.
 """
 
 from __future__ import annotations
 
 import pkgutil
+from typing import Any
 
 import celery
 
@@ -16,9 +17,10 @@ from regrow.engine import Engine, get_engine
 from worker import lifecycle, transport
 from worker.configuration import configuration
 from worker.deliveries import LeaseRenewal, count_redelivery
+from worker.expiry import ExpiryCount
 from worker.heartbeat import WorkerHeartbeat
 
-__all__ = ["app", "make_app"]
+__all__ = ["app", "make_app"]  # noqa: F822 - made on demand, below
 
 
 class Task(celery.Task):  # type: ignore[misc, unused-ignore]
@@ -35,7 +37,7 @@ def make_app(engine: Engine) -> celery.Celery:
     app = celery.Celery("regrow", task_cls=Task, set_as_current=True)
     app.conf.update(configuration(engine.settings))
     app.conf.imports = tuple(f"tasks.{module.name}" for module in pkgutil.iter_modules(tasks.__path__))
-    app.steps["worker"].update({WorkerHeartbeat, lifecycle.Drain})
+    app.steps["worker"].update({WorkerHeartbeat, lifecycle.Drain, ExpiryCount})
     app.steps["consumer"].add(LeaseRenewal)
     install(
         app,
@@ -47,4 +49,9 @@ def make_app(engine: Engine) -> celery.Celery:
     return app
 
 
-app = make_app(get_engine())
+def __getattr__(name: str) -> Any:
+    """``app`` is made when it is asked for, so that importing this module needs no settings."""
+    if name != "app":
+        raise AttributeError(name)
+    globals()["app"] = made = make_app(get_engine())
+    return made

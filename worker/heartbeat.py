@@ -123,9 +123,16 @@ class Watchdog(threading.Thread):
 
     GLANCE = 1.0
 
-    def __init__(self, heart: Heart, settings: Settings, end: Callable[[int], Any] = os._exit) -> None:
+    def __init__(
+        self,
+        heart: Heart,
+        settings: Settings,
+        client: Callable[[], redis.Redis],
+        end: Callable[[int], Any] = os._exit,
+    ) -> None:
         super().__init__(name="regrow-watchdog", daemon=True)
         self.heart = heart
+        self._client = client
         self.patience = Patience(settings.celery.watchdog_timeout, self.GLANCE)
         self.duties: list[Callable[[], None]] = []
         """Called at every glance, in order; used by the drain."""
@@ -146,14 +153,14 @@ class Watchdog(threading.Thread):
         self._stopped.set()
         if self.is_alive() and self is not threading.current_thread():
             self.join(5)
-        self.heart.stop(get_engine().redis)
+        self.heart.stop(self._client())
 
     def _publish(self) -> None:
         if time.monotonic() - self._published_at < PUBLISH:
             return
         self._published_at = time.monotonic()
         try:
-            self.heart.publish(get_engine().redis)
+            self.heart.publish(self._client())
         except redis.RedisError as error:
             log.debug("heartbeat.not_published", error=str(error))
 
@@ -173,7 +180,7 @@ def watch(kind: str, name: str, node: str, settings: Settings) -> tuple[Heart, W
     """A beating heart and its watchdog, started. ``kind``: worker or beat."""
     heart = Heart(settings.home / "run" / f"{kind}.heartbeat", f"regrow:{{heartbeat}}:{kind}:{name}", node)
     heart.beat("starting")
-    watchdog = Watchdog(heart, settings)
+    watchdog = Watchdog(heart, settings, lambda: get_engine().redis)
     watchdog.start()
     return heart, watchdog
 

@@ -96,7 +96,7 @@ class Drain(bootsteps.StartStopStep):
             self._watchdog.watching = False
 
     def _finished(self, **_: Any) -> None:
-        if self._asked_at is not None:
+        if self._asked_at is not None and self._forced_at is None:
             log.info("drain.finished", seconds=round(time.monotonic() - self._asked_at, 1))
 
     def _look(self) -> None:

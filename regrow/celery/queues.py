@@ -11,8 +11,10 @@ QUEUES = (CONTROL, CAPTURE, REDRIVE)
 def queue(name: str) -> Queue:
     """The queue of this name.
 
-    On a topic exchange, because RabbitMQ's native delay skips direct ones. Durable and without arguments,
-    so that an app that sends to it by name alone declares the same queue; a quorum queue would need the
-    argument everywhere, and drops a message after 20 deliveries.
+    Its exchange is direct, so Celery publishes to the queue itself. With a topic exchange, a Redis that was
+    flushed has no bindings, and every message vanishes without an error until a worker starts anew (seen).
+    Durable and without arguments: an app that sends to it by name alone declares the very same queue. (A
+    quorum queue would need its argument everywhere, a topic exchange for delays, and drops a message after
+    20 deliveries.)
     """
-    return Queue(name, Exchange("regrow", type="topic", durable=True), routing_key=name, durable=True)
+    return Queue(name, Exchange(name, type="direct", durable=True), routing_key=name, durable=True)

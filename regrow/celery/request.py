@@ -6,6 +6,7 @@ sees them all. What is not final (a retry, a requeue, a task that was revoked or
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -22,6 +23,7 @@ from celery.exceptions import (
 )
 from celery.utils.imports import symbol_by_name
 from celery.worker import state
+from kombu.asynchronous import get_event_loop
 
 from regrow.celery.capturing import Capturer
 from regrow.celery.messages import Failure, TaskOutOfMemoryError, failure_of, raw_message
@@ -158,7 +160,10 @@ class CapturingRequest:
 
     def _tell_or_capture(self, failure: Failure) -> None:
         def done() -> None:
-            self.regrow_call_soon(self._go_on)
+            if _is_stopping():
+                self._go_on()  # the loop turns no more; acknowledgements still find their way
+            else:
+                self.regrow_call_soon(self._go_on)
 
         attempt = self._attempt()
         if attempt:
@@ -175,6 +180,8 @@ class CapturingRequest:
         waiting, self._then = self._then or [], None
         for then in waiting:
             then()
+        if _is_stopping():
+            _run_what_is_ready()
 
     def _capture_at_once(self, error: BaseException, trace: str = "") -> bool:
         try:
@@ -192,6 +199,18 @@ class CapturingRequest:
     def _attempt(self) -> str | None:
         found = self.request_dict.get(HEADER)
         return found if isinstance(found, str) and found else None
+
+
+def _run_what_is_ready() -> None:
+    """Run what an ending hub was just asked to run.
+
+    A hub that closes runs what is ready once. If that was us, the acknowledgement that we have just queued
+    would be forgotten, and the message delivered again.
+    """
+    hub = get_event_loop()
+    if hub is not None and threading.current_thread() is threading.main_thread():
+        for callback in hub._pop_ready():  # noqa: SLF001 - as hub.close() itself does
+            callback()
 
 
 def _is_stopping() -> bool:

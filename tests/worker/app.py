@@ -11,6 +11,7 @@ import time
 
 import redis
 from celery import bootsteps
+from celery.exceptions import SoftTimeLimitExceeded
 
 from worker.celery import app
 
@@ -40,6 +41,15 @@ def exhaust(name: str) -> None:
 def die(name: str) -> None:
     traces.rpush(f"began:{name}", os.getpid())
     os.kill(os.getpid(), 9)
+
+
+@app.task(name="test.over")
+def over(name: str) -> None:
+    traces.rpush(f"began:{name}", os.getpid())
+    try:
+        time.sleep(60)
+    except SoftTimeLimitExceeded:
+        time.sleep(60)
 
 
 class Freeze(bootsteps.StartStopStep):

@@ -73,10 +73,16 @@ class Surroundings:
         with contextlib.closing(sqlite3.connect(self.home / "regrow.sqlite3")) as database:
             database.row_factory = sqlite3.Row
             rows = database.execute(
-                "SELECT l.*, b.body, b.headers FROM dead_letters l LEFT JOIN dead_letter_bodies b"
+                "SELECT l.*, b.body, b.headers, b.content_type FROM dead_letters l LEFT JOIN dead_letter_bodies b"
                 " ON b.letter_id = l.id ORDER BY l.id"
             )
             return [dict(row) for row in rows]
+
+    def job_runs(self, job: str) -> int:
+        import sqlite3
+
+        with contextlib.closing(sqlite3.connect(self.home / "regrow.sqlite3")) as database:
+            return int(database.execute("SELECT COUNT(*) FROM job_runs WHERE job = ?", (job,)).fetchone()[0])
 
     def send(self, task: str, *args: object, **options: Any) -> str:
         """Send a task as an app would that knows nothing but its name."""

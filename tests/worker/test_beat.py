@@ -1,0 +1,107 @@
+"""Beat: a second one stands by, an outage of Redis or broker is outlived, runs do not pile up."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import redis
+
+from regrow.engine import Engine
+from regrow.settings import Settings
+from tests.servers import RabbitServer, RedisServer
+from tests.waiting import eventually
+from tests.worker.conftest import MakeSurroundings
+from tests.worker.processes import Surroundings, beat, ready, running, worker
+from worker import schedule
+from worker.celery import make_app
+
+JOB = "regrow.health.health_check_monitoring"
+
+
+def state(around: Surroundings) -> str:
+    return str(around.heartbeat("beat")["state"])
+
+
+def queued(around: Surroundings, task: str = JOB) -> int:
+    messages = redis.Redis.from_url(around.broker_url).lrange("regrow.control", 0, -1)
+    return sum(json.loads(message)["headers"]["task"] == task for message in messages)
+
+
+def test_every_scheduled_job_is_a_task_of_ours_and_expires_when_the_next_is_due(make_settings) -> None:
+    settings: Settings = make_settings()
+    app = make_app(Engine(settings))
+    app.loader.import_default_modules()
+    entries = schedule.entries(settings)
+    assert set(entries) == set(type(settings.schedule).model_fields)
+    for name, entry in entries.items():
+        assert entry["task"] in app.tasks, name
+        assert entry["options"]["expires"] == entry["schedule"] == getattr(settings.schedule, name)
+
+
+def test_the_second_beat_stands_by_and_leads_at_once_when_the_first_ends(
+    surroundings: MakeSurroundings,
+) -> None:
+    around, other = surroundings(), surroundings()
+    other.home = around.home / "other"
+    other.home.mkdir()
+    with running(beat(around, "first")) as first:
+        eventually(lambda: state(around) == "running", what="the first leads")
+        with running(beat(other, "second")) as second:
+            eventually(lambda: state(other) == "standby", what="the second stands by")
+            assert not second.says("beat.leads")
+            key = f"regrow:{{heartbeat}}:beat:{around.heartbeat('beat')['node'].split('@')[1]}-{first.pid}"
+            eventually(lambda: json.loads(around.traces.get(key) or "{}").get("state") == "running")
+            first.signal(signal.SIGTERM)
+            assert first.wait(15) == 0
+            assert not around.traces.exists(key)
+            eventually(lambda: state(other) == "running", 15, what="the second leads")
+            assert second.alive()
+
+
+def test_beat_outlives_its_redis_even_one_that_comes_back_empty(
+    surroundings: MakeSurroundings, own_redis: RedisServer
+) -> None:
+    around = surroundings(redis=own_redis.url)
+    with running(beat(around)) as program:
+        eventually(lambda: queued(around) > 0, what="it sends")
+        own_redis.kill()
+        eventually(lambda: state(around) == "redis_away", what="the heartbeat says so")
+        own_redis.start()
+        eventually(lambda: state(around) == "running", 30, what="it leads again by itself")
+        redis.Redis.from_url(own_redis.url).flushall()
+        eventually(lambda: queued(around) > 0, 30, what="it sends, with a schedule made anew")
+        assert program.alive()
+        assert program.pid == around.heartbeat("beat")["pid"]
+
+
+def test_a_run_that_could_not_be_sent_is_sent_when_the_broker_is_back(
+    surroundings: MakeSurroundings, own_rabbitmq: RabbitServer
+) -> None:
+    around = surroundings(broker_url=own_rabbitmq.url, REGROW_SCHEDULE__GENERATE_RELIABILITY_REPORT="3600")
+    own_rabbitmq.kill()
+    with running(beat(around)) as program:
+        eventually(lambda: state(around) == "broker_away", 30, what="the heartbeat says so")
+        # A report an hour: if the first one were forgotten, none would come within this test.
+        own_rabbitmq.start()
+        eventually(lambda: state(around) == "running", 40, what="it sends again")
+        assert program.alive()
+        with running(worker(around)) as consumer:
+            eventually(lambda: "generate_reliability_report" in consumer.output(), 30, what="the report runs")
+
+
+def test_runs_that_nobody_took_do_not_pile_up(surroundings: MakeSurroundings) -> None:
+    around = surroundings(REGROW_SCHEDULE__HEALTH_CHECK_MONITORING="1", REGROW_SCHEDULE__DUE_CHECKS="3600")
+    with running(beat(around)):
+        eventually(lambda: queued(around) >= 6, 20, what="beat sends to nobody")
+    with running(worker(around)) as program:
+        ready(program)
+        eventually(lambda: queued(around) == 0)
+        around.send("test.work", "after")
+        eventually(lambda: around.ended("after") == 1)
+        runs = around.job_runs("health_check_monitoring")
+        assert runs <= 2, f"{runs} of the runs that had waited were worth doing"
+        assert around.letters() == [], "expired runs are no dead letters"
+        eventually(
+            lambda: int(around.traces.hget("regrow:{expired}:runs", JOB) or 0) >= 4, 15, what="but counted"
+        )
