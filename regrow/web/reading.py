@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import redis
+import sqlalchemy as sa
 import structlog
 
 from regrow.engine import Engine
@@ -67,30 +68,19 @@ class Reader:
 
     async def read(self, source: Callable[..., T], *arguments: Hashable) -> Fact[T]:
         """What the source says. Its own :class:`RegrowError` (no such report) goes on to the caller."""
-        reading = self._join(source, arguments)
         try:
-            value = await asyncio.wait_for(asyncio.shield(reading), self._seconds)
+            return await asyncio.wait_for(asyncio.shield(self._join(source, arguments)), self._seconds)
         except TimeoutError:
             return Unknown(f"no answer within {self._seconds:g} seconds")
-        except RegrowError as error:
-            if isinstance(error, StoreUnavailableError):
-                return Unknown(str(error))
-            raise
-        except redis.RedisError as error:
-            return Unknown(f"Redis did not answer: {error}")
-        except Exception as error:
-            logger.exception("web.unreadable", source=getattr(source, "__name__", str(source)))
-            return Unknown(f"could not be read ({type(error).__name__}); the log says more")
-        return Known(value)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _join(self, source: Callable[..., T], arguments: tuple[Hashable, ...]) -> asyncio.Future[T]:
+    def _join(self, source: Callable[..., T], arguments: tuple[Hashable, ...]) -> asyncio.Future[Fact[T]]:
         what = (source, arguments)
         if what not in self._under_way:
             loop = asyncio.get_running_loop()
-            reading = loop.run_in_executor(self._threads, source, self.engine, *arguments)
+            reading = loop.run_in_executor(self._threads, _look, source, self.engine, arguments)
             reading.add_done_callback(lambda done: self._finish(what, done))
             self._under_way[what] = reading
         return self._under_way[what]
@@ -99,3 +89,23 @@ class Reader:
         del self._under_way[what]
         if not done.cancelled():
             done.exception()  # seen, also when everybody who asked has gone
+
+
+def _look(source: Callable[..., T], engine: Engine, arguments: tuple[Hashable, ...]) -> Fact[T]:
+    """Ask the source; an outage and a defect alike become what they mean to the reader: nothing is known."""
+    name = getattr(source, "__name__", str(source))
+    try:
+        return Known(source(engine, *arguments))
+    except StoreUnavailableError as error:
+        why = str(error)
+    except RegrowError:
+        raise
+    except redis.RedisError as error:
+        why = f"Redis did not answer: {error}"
+    except sa.exc.DBAPIError as error:
+        why = f"the database refused: {error.orig}"
+    except Exception as error:
+        logger.exception("web.defect", source=name)
+        return Unknown(f"could not be read ({type(error).__name__}); the log says more")
+    logger.warning("web.unreadable", source=name, reason=why)
+    return Unknown(why)
