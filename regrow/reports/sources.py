@@ -18,8 +18,12 @@ from regrow.settings import CheckSettings
 RESOURCES = ("disk", "memory", "cpu")
 """Kinds of checks whose results carry a percentage in ``data``."""
 
-CLEAN_UP = ("cleanup_temp_files", "cleanup_old_dlq_messages", "prune_history")
-"""Jobs whose summaries count what they removed."""
+CLEAN_UP = {
+    "cleanup_temp_files": ("removed", "freed_bytes", "errors"),
+    "cleanup_old_dlq_messages": ("purged",),
+    "prune_history": ("job_runs", "check_results", "reports"),
+}
+"""Jobs that remove things, and the counts of their summaries."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +243,7 @@ def _error_of(connection: sa.Connection, job: str, at: datetime) -> str | None:
 
 
 def _removed(connection: sa.Connection, start: datetime, end: datetime) -> dict[str, dict[str, int | float]]:
-    """The numbers in the clean-up jobs' summaries, added up over the period."""
+    """The counts of the clean-up jobs, added up over the period. A dry run removed nothing."""
     rows = connection.execute(
         sa.select(job_runs.c.job, job_runs.c.summary).where(
             job_runs.c.job.in_(CLEAN_UP), job_runs.c.started_at >= start, job_runs.c.started_at < end
@@ -247,14 +251,15 @@ def _removed(connection: sa.Connection, start: datetime, end: datetime) -> dict[
     )
     totals: dict[str, dict[str, int | float]] = {job: {} for job in CLEAN_UP}
     for job, summary in rows:
-        for name, value in _numbers(summary):
+        for name, value in _counts(job, summary):
             totals[job][name] = totals[job].get(name, 0) + value
-    return {job: dict(sorted(numbers.items())) for job, numbers in totals.items()}
+    return totals
 
 
-def _numbers(summary: Any) -> Iterable[tuple[str, int | float]]:
-    if not isinstance(summary, dict):
+def _counts(job: str, summary: Any) -> Iterable[tuple[str, int | float]]:
+    if not isinstance(summary, dict) or summary.get("dry_run"):
         return
-    for name, value in summary.items():
+    for name in CLEAN_UP[job]:
+        value = summary.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            yield str(name), value
+            yield name, value

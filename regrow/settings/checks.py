@@ -16,19 +16,24 @@ class _Check(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = True
+    """Whether it runs."""
     interval: Seconds | None = None
     """How often it runs; None takes ``health.interval``. At least 10 s outside the testing profile."""
     timeout: Seconds = 5.0
+    """Longest wait for its answer."""
     required: bool = False
     """A required check that is not healthy or degraded makes the whole system unhealthy."""
     labels: dict[str, str] = Field(default_factory=dict)
+    """Words of your own, shown beside it."""
 
 
 class _Limits(_Check):
     """Percent of a resource: from ``warning`` on degraded, from ``critical`` on unhealthy."""
 
     warning: Percent
+    """Percent from which it is degraded."""
     critical: Percent
+    """Percent from which it is unhealthy."""
 
     @model_validator(mode="after")
     def _ordered(self) -> _Limits:
@@ -51,8 +56,11 @@ class QueueCheck(_Check):
 
     kind: Literal["queue"]
     queues: tuple[str, ...] = ("regrow.control", "regrow.capture", "regrow.redrive")
+    """The queues that are added up."""
     warning: Annotated[int, Field(ge=0)] = 1_000
+    """Messages from which it is degraded."""
     critical: Annotated[int, Field(ge=0)] = 10_000
+    """Messages from which it is unhealthy."""
 
 
 class CeleryWorkerCheck(_Check):
@@ -60,6 +68,7 @@ class CeleryWorkerCheck(_Check):
 
     kind: Literal["celery_worker"]
     max_age: Seconds = 30.0
+    """A heartbeat older than this is of a dead worker."""
 
 
 class CeleryBeatCheck(_Check):
@@ -67,11 +76,13 @@ class CeleryBeatCheck(_Check):
 
     kind: Literal["celery_beat"]
     max_age: Seconds = 60.0
+    """A tick older than this is of a dead beat."""
 
 
 class DiskCheck(_Limits):
     kind: Literal["disk"]
     path: str = "."
+    """Any place on the file system to look at."""
     warning: Percent = 80
     critical: Percent = 90
 
@@ -93,16 +104,21 @@ class TempFilesCheck(_Check):
 
     kind: Literal["temp_files"]
     warning_bytes: Annotated[int, Field(ge=0)] = 500_000_000
+    """From this size on it is degraded."""
 
 
 class HttpCheck(_Check):
     kind: Literal["http"]
     url: HttpUrl
+    """What is asked for."""
     method: Literal["GET", "HEAD"] = "GET"
+    """How it is asked for."""
     expect_status: tuple[int, ...] = (200, 201, 202, 203, 204)
+    """Answers that are well."""
     expect_body: str | None = None
     """Text that the body must contain."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """Sent along; secrets by ${VARIABLE} or NAME_file."""
     slow: Seconds | None = None
     """An answer slower than this is degraded."""
 
@@ -110,7 +126,9 @@ class HttpCheck(_Check):
 class TcpCheck(_Check):
     kind: Literal["tcp"]
     host: str
+    """Name or address."""
     port: Annotated[int, Field(ge=1, le=65535)]
+    """The port that must accept a connection."""
 
 
 CheckSettings = Annotated[

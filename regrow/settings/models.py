@@ -40,10 +40,15 @@ class RedisSettings(Section):
     """``url``: redis://, rediss:// (TLS), unix://, or sentinel://[:pw@]host:port,host:port/service/db."""
 
     url: SecretStr
+    """redis://, rediss:// (TLS), unix://, or sentinel://[:password@]host:port,host:port/service/db."""
     password: SecretStr | None = None
+    """Put into the URL; for a secret file."""
     socket_timeout: Seconds
+    """Longest wait for one answer."""
     connect_timeout: Seconds
+    """Longest wait for a connection."""
     max_connections: Positive
+    """Connections of one process, at most."""
     max_retries: Count
     """Attempts where waiting is right (start-up, batch jobs); hot paths never retry."""
 
@@ -60,11 +65,17 @@ class DatabaseSettings(Section):
     """``url``: any SQLAlchemy URL of MySQL/MariaDB (mysql+pymysql://) or SQLite (sqlite:///)."""
 
     url: SecretStr
+    """A SQLAlchemy URL of MySQL or MariaDB (mysql+pymysql://) or SQLite (sqlite:///)."""
     password: SecretStr | None = None
+    """Put into the URL; for a secret file."""
     pool_size: Positive
+    """Connections of one process, at most."""
     pool_timeout: Seconds
+    """Longest wait for one of them."""
     connect_timeout: Seconds
+    """Longest wait for a new connection."""
     statement_timeout: Seconds
+    """Longest wait for an answer."""
 
     @field_validator("url")
     @classmethod
@@ -78,22 +89,32 @@ class DatabaseSettings(Section):
 
 class CelerySettings(Section):
     broker_url: SecretStr
+    """Redis or RabbitMQ; without it, the Redis of `redis.url`."""
     result_backend: SecretStr
+    """Where results are kept; without it, the Redis of `redis.url`."""
     visibility_timeout: Seconds
+    """Redis broker: a message of a dead worker comes back after this."""
     concurrency: Positive
+    """Processes that run tasks, per worker."""
     task_time_limit: Seconds
+    """A task is killed after this."""
     task_soft_time_limit: Seconds
+    """A task is asked to stop after this; below `task_time_limit`."""
     result_expires: Seconds
+    """Results are forgotten after this."""
     watchdog_timeout: Seconds
     """A worker whose own loop has not turned for so long ends itself, to be restarted."""
     max_tasks_per_child: Positive
+    """A child is replaced after so many tasks."""
     max_memory_per_child: Positive
     """KiB; a child above it is replaced after its task."""
 
 
 class StartupSettings(Section):
     timeout: Seconds
+    """How long worker, beat and web wait for Redis and the database."""
     interval: Seconds
+    """How often they look."""
 
 
 class ShutdownSettings(Section):
@@ -105,37 +126,56 @@ class ScheduleSettings(Section):
     """Seconds between two runs of each scheduled job."""
 
     health_check_monitoring: Seconds
+    """Every check that has no shorter interval of its own."""
     due_checks: Seconds
+    """Checks with an interval of their own."""
     monitor_circuit_breakers: Seconds
+    """Transitions into the history; idle open breakers moved on."""
     process_dead_letter_queue_batch: Seconds
+    """Due letters sent home."""
     cleanup_temp_files: Seconds
+    """Temp files removed."""
     generate_reliability_report: Seconds
+    """The report of the last full hour."""
     cleanup_old_dlq_messages: Seconds
+    """Letters settled long ago purged."""
     prune_history: Seconds
+    """Job runs, check results and reports deleted when their retention is over."""
 
 
 class HealthSettings(Section):
     interval: Seconds
+    """How often a check runs that says nothing else; at least 10 outside testing."""
     history_size: Positive
+    """Results of each check kept in Redis for the live view."""
     concurrency: Positive
+    """Checks that run at once."""
     retention_days: Positive
+    """How long results are kept in the database."""
     checks: dict[str, CheckSettings]
+    """The checks by name; see below."""
 
 
 class TempFileRoot(Section):
     """One folder that may be cleaned. Nothing outside it is ever touched."""
 
     path: Path
+    """The folder."""
     max_age: Seconds
+    """Files not changed for so long are removed."""
     max_bytes: Positive | None = None
     """When the folder holds more than this, the oldest files go until it fits."""
     patterns: tuple[str, ...] = ("*",)
+    """Names that may be removed."""
     keep: tuple[str, ...] = ()
+    """Names that are kept whatever their age."""
 
 
 class TempFilesSettings(Section):
     roots: tuple[TempFileRoot, ...]
+    """Folders that may be cleaned, each a [[temp_files.roots]] table; see below."""
     dry_run: bool
+    """Count what would go and remove nothing."""
 
     @field_validator("roots")
     @classmethod
@@ -151,64 +191,94 @@ class RouteSettings(Section):
     """The way home of one message type: the Celery task that takes the message as its only argument."""
 
     task: str
+    """Its registered name."""
     queue: str = "celery"
+    """The queue that its workers read."""
 
 
 class DeadLetterSettings(Section):
     max_retries: Count
+    """Redrives before a letter waits for a person, unless its capture says another number."""
     base_delay: Seconds
+    """Before the first redrive; doubled for each further one."""
     max_delay: Seconds
+    """Longest pause between two redrives."""
     lease: Seconds
+    """How long one worker may hold a letter before another may take it."""
     outcome_deadline: Seconds
     """How long a redriven letter may go without an outcome before it is due again."""
     confirm: Literal["outcome", "publish"]
     """What settles a letter: its task's success, or the broker's word that it has the message."""
     max_body_bytes: Positive
+    """Larger messages are refused, never cut."""
     batch_size: Positive
+    """Letters leased at once."""
     drain_budget: Seconds
     """One run of the redrive job goes on with the next batch for at most so long."""
     max_generations: Positive
+    """A message that comes back so often after it was settled waits for a person."""
     max_age_days: Positive
+    """Settled letters are purged after this; unsettled ones never."""
     routes: dict[str, RouteSettings]
+    """Ways home by message type; see below."""
 
 
 class BreakerSettings(Section):
     failure_threshold: Positive
+    """Failures in a row that open it."""
     recovery_timeout: Seconds
+    """How long it stays open before a probe."""
     success_threshold: Positive
+    """Probes that must succeed to close it."""
     timeout: Seconds | None
+    """A call that takes longer counts as failed."""
     window_size: Positive
+    """The last calls of the whole fleet that count."""
     minimum_requests: Positive
+    """Calls in the window before the failure rate counts."""
     failure_rate: Share
+    """The share of failures that opens it."""
     half_open_max_calls: Positive
+    """Probes at a time."""
 
 
 class RecoverySettings(Section):
     interval: Seconds
+    """Between two attempts to recover a service."""
     max_attempts: Positive
+    """Attempts before a person is called."""
     backoff: Annotated[float, Field(ge=1)]
+    """Each pause is this much longer than the one before."""
 
 
 class ReportSettings(Section):
     uptime_target: Annotated[float, Field(gt=0, lt=1)]
+    """The share of known time that a check should be up."""
     retention_days: Positive
+    """How long reports are kept."""
 
 
 class WebSettings(Section):
     host: str
+    """The address that the page listens on."""
     port: Annotated[int, Field(ge=1, le=65535)]
+    """Its port."""
     api_key: SecretStr | None = None
+    """Opens details, metrics and every act by hand."""
     allowed_hosts: tuple[str, ...]
     """Host names the page answers to. Empty: loopback names when bound to loopback, else any."""
     max_content_length: Positive
+    """Largest request body."""
 
 
 class JobSettings(Section):
     retention_days: Positive
+    """How long job runs are kept."""
 
 
 class LogSettings(Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+    """The least severe records that are written."""
     format: Literal["auto", "json", "pretty"]
     """auto: pretty on a terminal and outside production, JSON else."""
 
@@ -217,7 +287,9 @@ class Settings(Section):
     """Everything one can set. Made by :func:`regrow.settings.load_settings`."""
 
     profile: Profile
+    """production, development or testing."""
     home: Path
+    """The state folder: heartbeats, the local database, what could not be filed."""
     redis: RedisSettings
     database: DatabaseSettings
     celery: CelerySettings

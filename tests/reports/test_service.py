@@ -104,9 +104,17 @@ def test_a_report_tells_what_the_rows_of_its_hour_say(each_engine: Engine, clock
         engine, "monitor_circuit_breakers", ELEVEN + timedelta(minutes=6), "failed", error="Boom: it broke"
     )
     add_run(
-        engine, "cleanup_temp_files", ELEVEN + timedelta(minutes=1), freed_bytes=1000, files=2, dry_run=False
+        engine,
+        "cleanup_temp_files",
+        ELEVEN + timedelta(minutes=1),
+        freed_bytes=1000,
+        removed=2,
+        dry_run=False,
     )
-    add_run(engine, "cleanup_temp_files", ELEVEN + timedelta(minutes=2), freed_bytes=500, files=1)
+    add_run(engine, "cleanup_temp_files", ELEVEN + timedelta(minutes=2), freed_bytes=500, removed=1)
+    add_run(
+        engine, "cleanup_temp_files", ELEVEN + timedelta(minutes=3), freed_bytes=9, removed=9, dry_run=True
+    )
     with engine.database.transaction() as connection:
         connection.execute(
             sa.insert(breaker_transitions),
@@ -177,7 +185,7 @@ def test_a_report_tells_what_the_rows_of_its_hour_say(each_engine: Engine, clock
     assert jobs["monitor_circuit_breakers"]["last_error"] == "Boom: it broke"
     assert jobs["prune_history"]["runs"] == 0
     totals = {entry["job"]: entry["totals"] for entry in report["clean_up"]}
-    assert totals["cleanup_temp_files"] == {"files": 3, "freed_bytes": 1500}
+    assert totals["cleanup_temp_files"] == {"removed": 3, "freed_bytes": 1500}
     assert row.headline.startswith("1 check down at times, worst payments at 95.0%; too little known of")
     assert "1 job run failed" in row.headline
     for text in (row.markdown, row.html):
