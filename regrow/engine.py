@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import redis as redis_driver
 
@@ -17,6 +17,10 @@ from regrow import redis
 from regrow.clock import Clock, utc_now
 from regrow.database import Database
 from regrow.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from regrow.breakers import CircuitBreaker
+    from regrow.breakers.reporter import Reporter
 
 
 class Sender(Protocol):
@@ -74,9 +78,30 @@ class Engine:
     def sender(self, sender: Sender) -> None:
         self._sender = sender
 
+    def breaker(self, name: str, *, record: tuple[type[Exception], ...] = (Exception,)) -> CircuitBreaker:
+        """This process's breaker of that name, set by ``[breakers.NAME]``, shared in this engine's Redis.
+
+        It may wait up to a second for leave to probe: what the worker guards comes by once in minutes, and
+        a lease that was asked for in its absence would have expired.
+        """
+        from regrow.breakers import CircuitBreaker
+
+        chosen = self.settings.breaker(name).model_dump()
+        return CircuitBreaker(name, record=record, probe_wait=1.0, reporter=self._reporter, **chosen)
+
+    @cached_property
+    def _reporter(self) -> Reporter:
+        from regrow.breakers.redis_store import RedisStore
+        from regrow.breakers.reporter import Reporter
+
+        return Reporter(RedisStore.from_url(self.settings.redis.url.get_secret_value()))
+
     def close(self, *, forked: bool = False) -> None:
         """Close what was opened. ``forked``: the parent keeps its sockets, we only let go of ours."""
         opened = self.__dict__
+        if "_reporter" in opened and not forked:  # after a fork it looks after itself
+            self._reporter.close()
+            opened.pop("_reporter")
         if "database" in opened:
             self.database.close(forked=forked)
         for name in ("redis", "patient_redis"):

@@ -82,5 +82,7 @@ def _from_sentinel(url: str, options: dict[str, object]) -> redis.Redis:
     )
     password = unquote(parts.password) if parts.password else None
     tls = query.get("ssl", ["0"])[0] in {"1", "true"}
-    master = sentinel.master_for(service, db=int(db or 0), password=password, ssl=tls)
+    master = sentinel.master_for(  # type: ignore[no-untyped-call]
+        service, db=int(db or 0), password=password, ssl=tls
+    )
     return cast("redis.Redis", master)

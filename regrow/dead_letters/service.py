@@ -26,6 +26,7 @@ from regrow.dead_letters.rules import AttemptOutcome, Next, State
 from regrow.dead_letters.store import Attempt, Body, Leased, Letter
 from regrow.engine import Engine
 from regrow.errors import (
+    CircuitOpenError,
     LetterNotFoundError,
     LetterRefusedError,
     RouteError,
@@ -37,6 +38,9 @@ from regrow.retries import RetryPolicy
 from regrow.settings import DeadLetterSettings
 
 logger = structlog.get_logger(__name__)
+
+BROKER = "regrow.broker"
+"""The circuit breaker around publishing: a broker that is away is not asked again for every letter."""
 
 _CHUNK = 200
 _random = Random()  # noqa: S311 - spreads load, hides nothing
@@ -272,10 +276,12 @@ def _send_home(engine: Engine, leased: Leased) -> str:
             content_encoding=body.content_encoding,
             headers=body.headers,
         )
-        engine.sender.send_home(message, queue=where.queue)
+        engine.breaker(BROKER, record=(StoreUnavailableError,)).call(
+            engine.sender.send_home, message, queue=where.queue
+        )
     except RouteError as error:
         return _quarantine(engine, leased, str(error))
-    except StoreUnavailableError as error:
+    except (StoreUnavailableError, CircuitOpenError) as error:
         return _release(engine, leased, str(error))
 
     def confirm(connection: sa.Connection) -> str:

@@ -14,7 +14,12 @@ from regrow.database.tables import audit, capture_events, dead_letter_attempts, 
 from regrow.dead_letters import service
 from regrow.dead_letters.captured import of_message
 from regrow.engine import Engine
-from regrow.errors import LetterNotFoundError, LetterRefusedError, TransitionRefusedError
+from regrow.errors import (
+    LetterNotFoundError,
+    LetterRefusedError,
+    StoreUnavailableError,
+    TransitionRefusedError,
+)
 from tests.dead_letters.conftest import Clock, Post, call, free, rows
 
 
@@ -301,6 +306,24 @@ def test_a_broker_that_is_away_releases_the_whole_batch_at_no_cost(
     post.away = False
     clock.advance(60)
     assert _redrive(letters)["dispatched"] == 5
+
+
+def test_a_broker_that_stays_away_is_not_asked_again_at_every_run(
+    letters: Engine, clock: Clock, post: Post
+) -> None:
+    event = service.capture(letters, call())
+    asked = []
+    post.send_home = lambda message, *, queue: asked.append(queue) or _away()  # type: ignore[method-assign]
+    for _ in range(12):
+        clock.advance(60)
+        assert _redrive(letters)["released"] == 1
+    assert len(asked) == letters.settings.breaker(service.BROKER).failure_threshold
+    found = service.show(letters, event).letter
+    assert (found.state, found.attempts) == ("pending", 0)
+
+
+def _away() -> None:
+    raise StoreUnavailableError("the broker is away")
 
 
 def test_a_letter_without_a_way_home_waits_for_a_person(letters: Engine, clock: Clock, post: Post) -> None:
