@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 
 import structlog
 import uvicorn
 
 from regrow.engine import Engine
-from regrow.errors import RegrowError
+from regrow.errors import RegrowError, SettingsError
 from regrow.logs import configure_logging
 from regrow.settings import Settings, load_settings
 from regrow.startup import wait_for_dependencies
@@ -28,19 +29,30 @@ def main() -> int:
         waiting = Engine(settings)
         wait_for_dependencies(waiting)
         waiting.close()
+        listening = listen(settings.web.host, settings.web.port)
     except RegrowError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    return serve(settings)
+    return serve(settings, listening)
 
 
-def serve(settings: Settings) -> int:
-    """Run the server on ``web.host`` and ``web.port``; requests in hand get ``shutdown.timeout`` seconds."""
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; SettingsError with the remedy when the address cannot be had."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise SettingsError(
+            f"web.port: cannot listen on {host}:{port} ({error.strerror or error}). "
+            "Choose another port with REGROW_PORT, or another web.host."
+        ) from None
+
+
+def serve(settings: Settings, listening: socket.socket) -> int:
+    """Run the server on this socket; requests in hand get ``shutdown.timeout`` seconds."""
     engine = Engine(impatient(settings))
     config = uvicorn.Config(
         create_app(engine),
-        host=settings.web.host,
-        port=settings.web.port,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -55,7 +67,7 @@ def serve(settings: Settings) -> int:
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     logger.info("web.starting", host=settings.web.host, port=settings.web.port)
     try:
-        server.run()
+        server.run(sockets=[listening])
     finally:
         engine.close()
     logger.info("web.stopped")

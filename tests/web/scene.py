@@ -103,7 +103,9 @@ def paint(engine: Engine) -> None:
     _paint_breakers(engine)
     _paint_letters(engine, now)
     for hours in (3, 2, 1):
-        report = generate(engine, until=now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1))
+        report = generate(
+            engine, until=now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
+        )
     _paint_runs(engine, now, report.headline)
 
 

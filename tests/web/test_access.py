@@ -97,7 +97,13 @@ def test_pages_are_open_on_a_developers_own_machine(
         ("127.0.0.1", {}, {"X-Forwarded-For": "203.0.113.9"}),
         ("127.0.0.1", {}, {"Forwarded": "for=203.0.113.9"}),
     ],
-    ids=["production", "bound to every address", "from elsewhere", "through a proxy", "through a modern proxy"],
+    ids=[
+        "production",
+        "bound to every address",
+        "from elsewhere",
+        "through a proxy",
+        "through a modern proxy",
+    ],
 )
 @pytest.mark.parametrize("path", PAGES)
 def test_pages_are_closed_everywhere_else(

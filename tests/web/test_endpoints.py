@@ -113,7 +113,9 @@ def test_on_empty_stores_nothing_is_called_healthy(client: TestClient) -> None:
 def test_reports_are_listed_newest_first(holder: TestClient) -> None:
     listed = holder.get("/reports").json()["reports"]
     assert len(listed) == 3
-    assert [row["period_end"] for row in listed] == sorted((row["period_end"] for row in listed), reverse=True)
+    assert [row["period_end"] for row in listed] == sorted(
+        (row["period_end"] for row in listed), reverse=True
+    )
     assert listed[0]["links"]["md"] == f"/reports/{listed[0]['id']}.md"
 
 

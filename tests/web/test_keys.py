@@ -70,7 +70,9 @@ def test_guessers_do_not_fill_the_memory() -> None:
     assert len(guesses._wrong) == 100
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "127.8.9.1", "::1", "[::1]", "localhost", "::ffff:127.0.0.1"]
+)
 def test_loopback_is_recognised(address: str) -> None:
     assert is_loopback(address)
 
@@ -82,7 +84,13 @@ def test_what_others_can_reach_is_not_loopback(address: str) -> None:
 
 @pytest.mark.parametrize(
     ("header", "host"),
-    [("a.example:80", "a.example"), ("A.example", "a.example"), ("[::1]:8000", "[::1]"), ("[::1]", "[::1]"), ("", "")],
+    [
+        ("a.example:80", "a.example"),
+        ("A.example", "a.example"),
+        ("[::1]:8000", "[::1]"),
+        ("[::1]", "[::1]"),
+        ("", ""),
+    ],
 )
 def test_the_host_of_a_header_is_told_without_its_port(header: str, host: str) -> None:
     assert host_of(header) == host
@@ -94,7 +102,16 @@ def test_after_signing_in_one_comes_back_to_where_one_was(then: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "then", ["https://evil.example", "//evil.example", "/\\evil.example", "/\t/evil.example", "evil", "", "/a\r\nb: c"]
+    "then",
+    [
+        "https://evil.example",
+        "//evil.example",
+        "/\\evil.example",
+        "/\t/evil.example",
+        "evil",
+        "",
+        "/a\r\nb: c",
+    ],
 )
 def test_no_link_leads_elsewhere_after_signing_in(then: str) -> None:
     assert own_path(then) == "/"

@@ -91,7 +91,9 @@ def scrape_errors(client: TestClient) -> set[str]:
 def statuses_told(client: TestClient) -> set[str]:
     """The status words that some series says hold."""
     families = text_string_to_metric_families(client.get("/metrics", headers=HOLDER).text)
-    return {s.labels["status"] for family in families for s in family.samples if "status" in s.labels and s.value}
+    return {
+        s.labels["status"] for family in families for s in family.samples if "status" in s.labels and s.value
+    }
 
 
 def is_alive_at_once(client: TestClient) -> bool:

@@ -1,0 +1,154 @@
+"""What needs attention: the order, and that nothing is well by default."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from regrow.breakers import BreakerConfig, BreakerStatus
+from regrow.health.rules import CheckView, Overview
+from regrow.jobs import JOBS, JobRun
+from regrow.metrics import LetterCounts
+from regrow.settings import load_settings
+from regrow.web import jobs
+from regrow.web.attention import Notice, notices
+from regrow.web.picture import Picture
+from regrow.web.reading import Fact, Known, Unknown
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SETTINGS = load_settings(environ={"REGROW_PROFILE": "development", "REGROW_REDIS_URL": "redis://127.0.0.1:1"})
+AWAY = Unknown("no answer within 3 seconds")
+
+
+def checks(*statuses: Any, overall: Any = "healthy", required: bool = False) -> Known[Overview]:
+    views = tuple(
+        CheckView(f"check-{n}", "tcp", status, "seen", 0.1, NOW, 1.0, required, {}, {}, 60.0)
+        for n, status in enumerate(statuses)
+    )
+    return Known(Overview(overall, "", NOW, views))
+
+
+def runs(outcome: Any = "succeeded", age: float = 1.0, **summary: Any) -> Known[Any]:
+    at = NOW - timedelta(seconds=age)
+    latest = {job: JobRun(job, at, 0.1, outcome, summary, "host") for job in JOBS}
+    return Known(jobs.views(SETTINGS, latest, NOW, NOW))
+
+
+def breaker(state: str, override: str | None = None, retry_after: float = 12.0) -> Known[list[BreakerStatus]]:
+    actor = "ada" if override else None
+    told = BreakerStatus(
+        "payments",
+        state,
+        1,
+        NOW,
+        retry_after,
+        0,
+        0,
+        0,
+        0,
+        override,
+        actor,
+        "a drill" if override else None,
+        None,
+        BreakerConfig(),
+    )
+    return Known([told])
+
+
+LETTERS = Known(LetterCounts({"pending": 3, "quarantined": 0}, NOW))
+CALM: dict[str, Fact[Any]] = {
+    "checks": checks("healthy"),
+    "jobs": runs(),
+    "breakers": breaker("closed"),
+    "letters": LETTERS,
+}
+
+
+def told(**facts: Fact[Any]) -> list[Notice]:
+    return notices(**{**CALM, **facts})
+
+
+def picture(**facts: Fact[Any]) -> Picture:
+    chosen = {**CALM, **facts}
+    return Picture(NOW, NOW, "testing", **chosen, reports=Known([]), notices=notices(**chosen))
+
+
+def test_when_all_is_known_and_well_nothing_asks_for_attention() -> None:
+    assert told() == []
+    assert picture().status == "healthy"
+
+
+@pytest.mark.parametrize("what", list(CALM))
+def test_whatever_cannot_be_read_is_a_notice_and_the_picture_is_not_healthy(what: str) -> None:
+    (notice,) = told(**{what: AWAY})
+    assert notice.status == "unknown"
+    assert notice.why == AWAY.why
+    assert picture(**{what: AWAY}).status == "unknown"
+
+
+@pytest.mark.parametrize("status", ["degraded", "unhealthy", "unknown"])
+def test_a_check_that_is_not_healthy_is_a_notice_in_its_own_word(status: str) -> None:
+    (notice,) = told(checks=checks("healthy", status))
+    assert (notice.status, notice.what, notice.anchor) == (status, f"check-1 is {status}", "checks")
+
+
+def test_a_silent_monitor_is_one_notice_not_one_for_each_check() -> None:
+    (notice,) = told(checks=checks("unknown", "unknown", "unknown", overall="unknown"))
+    assert notice.what == "Nothing is known about any check"
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("failed", "unhealthy"), ("partial", "degraded")])
+def test_a_job_that_did_not_succeed_is_a_notice_with_its_reason(outcome: str, status: str) -> None:
+    first, *_ = told(jobs=runs(outcome, error="the broker is away"))
+    assert first.status == status
+    if outcome == "failed":
+        assert first.why == "the broker is away"
+
+
+def test_overdue_jobs_are_unknown_and_ask_for_a_worker() -> None:
+    found = told(jobs=runs(age=10 * 86400))
+    assert len(found) == len(JOBS)
+    assert {notice.status for notice in found} == {"unknown"}
+    assert all("are a worker and beat running?" in notice.why for notice in found)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "why"),
+    [
+        ("open", "unhealthy", "calls are refused; the first probe may go in 12 s"),
+        ("half_open", "degraded", "the next call is the probe that decides"),
+    ],
+)
+def test_a_breaker_that_is_not_closed_is_a_notice(state: str, status: str, why: str) -> None:
+    (notice,) = told(breakers=breaker(state))
+    assert (notice.status, notice.why) == (status, why)
+
+
+@pytest.mark.parametrize("override", ["forced_open", "disabled"])
+def test_a_switch_that_a_person_holds_names_the_person(override: str) -> None:
+    (notice,) = told(breakers=breaker("closed", override))
+    assert notice.why == "by ada: a drill"
+
+
+def test_quarantined_letters_wait_for_a_person() -> None:
+    (notice,) = told(letters=Known(LetterCounts({"quarantined": 2}, NOW)))
+    assert (notice.status, notice.what) == ("degraded", "2 dead letters in quarantine")
+
+
+def test_the_worst_comes_first() -> None:
+    found = told(
+        checks=checks("degraded", "unknown", "unhealthy", "healthy"),
+        breakers=breaker("half_open"),
+        letters=AWAY,
+    )
+    assert [notice.status for notice in found] == ["unhealthy", "unknown", "unknown", "degraded", "degraded"]
+
+
+def test_a_broken_breaker_does_not_call_the_system_unhealthy_while_its_checks_are_well() -> None:
+    assert picture(breakers=breaker("open")).status == "degraded"
+
+
+def test_the_verdict_of_the_checks_is_not_softened() -> None:
+    assert picture(checks=checks("unhealthy", overall="unhealthy"), letters=AWAY).status == "unhealthy"
