@@ -84,7 +84,7 @@ def _checks(report: Mapping[str, Any]) -> str:
             _number(wording.percent(check["confidence_low"])),
             _number(" to ".join(wording.percent(bound) for bound in check["bounds"])),
             _number(wording.percent(check["coverage"])),
-            _number(wording.lasted(check["seconds"]["down"]) if check["outages"] else "none"),
+            _number(wording.downtime_words(check)),
             _cell(wording.target_words(check["target_met"])),
             _strip(check),
         )
@@ -166,13 +166,33 @@ def _section(
     rows = list(rows)
     if not rows:
         return f"<h2>{escape(title)}</h2>\n<p>{escape(empty)}</p>\n"
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in titles)
+    head = "".join(_title(name) for name in titles)
     body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     under = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
         f'<h2>{escape(title)}</h2>\n<div class="wide"><table>{under}\n'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n"
     )
+
+
+# Titles of columns of numbers, which stand on the right.
+_NUMBERS = {
+    "at least (95%)",
+    "bounds",
+    "coverage",
+    "downtime",
+    "openings",
+    "time open",
+    "letters",
+    "longest",
+    "last",
+    "largest",
+}
+
+
+def _title(name: str) -> str:
+    side = ' class="number"' if name in _NUMBERS else ""
+    return f'<th scope="col"{side}>{escape(name)}</th>'
 
 
 def _strip(check: Mapping[str, Any]) -> str:

@@ -48,7 +48,7 @@ def _checks(report: Mapping[str, Any]) -> list[str]:
             wording.percent(check["confidence_low"]),
             " to ".join(wording.percent(bound) for bound in check["bounds"]),
             wording.percent(check["coverage"]),
-            wording.lasted(check["seconds"]["down"]) if check["outages"] else "none",
+            wording.downtime_words(check),
             wording.target_words(check["target_met"]),
             "".join(wording.SIGNS[state] for state in check["strip"]["states"]),
         )

@@ -157,7 +157,7 @@ def ledger(samples: Sequence[Sample], start: datetime, end: datetime) -> Ledger:
 def uptime_words(account: Ledger) -> str:
     """The uptime as it may be printed: no more digits than the probes can carry, and never rounded up.
 
-    One probe of 60 is worth 1.7 %, so 60 probes without a failure are "100%", not "100.000%".
+    One probe of 60 is worth 1.7 %, so 60 probes with a failure are "98%", not "98.333%".
     """
     if account.uptime is None:
         return "unknown"
@@ -165,7 +165,7 @@ def uptime_words(account: Ledger) -> str:
         return "insufficient data"
     if account.down == _NOTHING:
         return "100%"
-    digits = max(0, min(3, math.ceil(math.log10(max(account.probes, 1))) - 1))
+    digits = max(0, min(3, math.floor(math.log10(max(account.probes, 1))) - 1))
     scale = 10**digits
     # Whole microseconds, floored: 99.9996 with two digits is 99.99, not 100.00.
     return f"{account.up * (100 * scale) // (account.up + account.down) / scale:.{digits}f}%"

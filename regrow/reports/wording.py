@@ -13,6 +13,8 @@ LEGEND = "█ up, ▄ degraded, ✕ down, ░ unknown (nobody looked)"
 
 def percent(share: float | None) -> str:
     """A share as a percentage rounded down to one digit; "-" when there is none."""
+    if share == 1:
+        return "100%"
     return "-" if share is None else f"{int(share * 1000) / 10:.1f}%"
 
 
@@ -26,6 +28,13 @@ def lasted(seconds: float | None) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+def downtime_words(check: Mapping[str, Any]) -> str:
+    """How long a check was down, as far as somebody looked."""
+    if check["outages"]:
+        return lasted(check["seconds"]["down"])
+    return "none" if check["sufficient"] else "? not known"
 
 
 def target_words(met: bool | None) -> str:

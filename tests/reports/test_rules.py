@@ -156,7 +156,7 @@ def test_an_uptime_is_rounded_down_never_up_to_a_hundred() -> None:
     ]
     account = rules.ledger(samples, START, END)
     assert account.down == timedelta(milliseconds=60)
-    assert rules.uptime_words(account) == "99.998%"
+    assert rules.uptime_words(account) == "99.99%"
 
 
 @given(samples_of_any_kind)
