@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping
 from types import FrameType
-
-import structlog
 
 from regrow.engine import Engine
 from regrow.errors import RegrowError
 from regrow.logs import configure_logging
 from worker.stack import database, leftovers, probes, valkey
 from worker.stack.console import Console
-from worker.stack.errors import StackError, StopRequested
+from worker.stack.errors import StopRequested
 from worker.stack.home import Home
 from worker.stack.plan import Plan, Wish, make
 from worker.stack.rules import STARTING
+from worker.stack.starter import still_wanted
 from worker.stack.supervisor import GaveUpError, Post, Supervisor
 
-log = structlog.get_logger(__name__)
-
-STARTED_BY = "REGROW_STARTED_BY"
-"""Pid of a program (make) whose death means that we are not wanted any more."""
 _SAME_REQUEST = 1.0
 """Seconds: a signal to our group and the same one passed on by make are one request."""
 
@@ -35,14 +29,16 @@ class Requests:
     def __init__(self) -> None:
         self.count = 0
         self._last = float("-inf")
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._note)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup make run` is meant to stay
+            signal.signal(signal.SIGHUP, self._note)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if now - self._last > _SAME_REQUEST:
             self.count += 1
-        self._last = now
+            self._last = now
 
 
 def run(environ: Mapping[str, str], console: Console) -> int:
@@ -50,7 +46,7 @@ def run(environ: Mapping[str, str], console: Console) -> int:
 
     RegrowError when it cannot even begin: wrong settings, a taken port, an unwritable folder.
     """
-    requests, wanted = Requests(), _wanted(environ)
+    requests, wanted = Requests(), still_wanted(environ)
     wish = Wish.of(environ)
     home = Home(wish.home)
     home.prepare()
@@ -123,13 +119,3 @@ def _announce(plan: Plan, home: Home, console: Console, seconds: float) -> None:
     console.say(f"  API key  {key}")
     console.say(f"  join in  set -a; . {home.stack_env}; set +a")
     console.say(f"ready {plan.url}")
-
-
-def _wanted(environ: Mapping[str, str]) -> Callable[[], bool]:
-    """Whether the program that started us lives, where it said that this matters."""
-    starter = environ.get(STARTED_BY, "")
-    if not starter:
-        return lambda: True
-    if not starter.isdecimal():
-        raise StackError(f"{STARTED_BY} is {starter!r}, not a process id. Unset it.")
-    return lambda: os.getppid() == int(starter)
