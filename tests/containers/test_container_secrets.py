@@ -93,7 +93,7 @@ def test_without_a_password_redis_answers_a_ping_and_nothing_else(given: Path, i
         line.removeprefix("user ").split(" ", 1)
         for line in (into / "redis" / "users.acl").read_text().splitlines()
     )
-    assert users["default"].startswith("off ")
+    assert users["default"] == "off resetpass ~* &* +@all", "the append-only file is replayed with its rights"
     assert users["health"] == "on nopass -@all +ping"
     assert "nopass" not in users["regrow"]
 
