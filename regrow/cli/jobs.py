@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from regrow import jobs as job_runs
-from regrow.cli.output import Column, iso, json_option, lasted, print_json, print_table, when
+from regrow.cli.output import Column, iso, json_option, lasted, print_json, print_table, visible, when
 from regrow.engine import get_engine
 
 
@@ -22,20 +22,25 @@ def jobs(job: str | None, limit: int, as_json: bool) -> None:
         print_json({"job_runs": [_as_json(run) for run in runs]})
         return
     print_table(
-        [Column("STARTED", whole=True), Column("JOB"), Column("OUTCOME"), Column("TOOK"), Column("SUMMARY")],
         [
-            (when(run.started_at), run.job, run.outcome, lasted(run.duration), told(run.summary))
-            for run in runs
+            Column("STARTED", whole=True),
+            Column("OUTCOME", whole=True),
+            Column("TOOK", whole=True, right=True),
+            Column("JOB, AND WHAT IT DID", lines=True),
         ],
+        [(when(run.started_at), run.outcome, lasted(run.duration), _did(run)) for run in runs],
         empty="No job has run yet. Beat sends them, a worker runs them: are both up?",
     )
 
 
-def told(summary: dict[str, Any]) -> str:
-    """The plain values of a summary in one line; zeros and nested values are left to ``--json``."""
-    return ", ".join(
-        f"{name}={value}" for name, value in summary.items() if isinstance(value, str | int | float) and value
+def _did(run: job_runs.JobRun) -> str:
+    """The job, and below it its summary's plain values; zeros and nested ones are left to ``--json``."""
+    told = ", ".join(
+        f"{name}: {visible(value)}"
+        for name, value in run.summary.items()
+        if isinstance(value, str | int | float) and value
     )
+    return f"{visible(run.job)}\n  {told}" if told else visible(run.job)
 
 
 def _as_json(run: job_runs.JobRun) -> dict[str, Any]:

@@ -91,11 +91,12 @@ def lasted(seconds: float) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """A column of a table. ``whole``: never cut, because people copy it."""
+    """A column of a table. ``whole``: never cut, because people copy it. ``lines``: may have several."""
 
     title: str
     whole: bool = False
     right: bool = False
+    lines: bool = False
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, empty: str) -> None:
@@ -117,7 +118,10 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, 
             justify="right" if column.right else "left",
         )
     for row in rows:
-        cells = [visible(cell) for cell in row]
+        cells = [
+            visible(cell, keep="\n" if column.lines else "")
+            for column, cell in zip(columns, row, strict=True)
+        ]
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
     Console(highlight=False).print(table)
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from regrow.reports import wording
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-.!|~&:@])")
+# What means something inside a line. Text never begins a line here, so #, -, + and 1. mean nothing, and an
+# underscore between letters is one: names stay readable where Markdown is read as it is.
+_SPECIAL = re.compile(r"([\\`*\[\]<>|~&@$]|(?<!\w)_|_(?!\w)|(?<=www)\.|:(?=//))", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 

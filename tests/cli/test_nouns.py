@@ -50,7 +50,7 @@ def test_jobs_lists_the_newest_runs_first_and_of_one_job_alone(cli: Cli, on_engi
     listed = cli("jobs")
     assert listed.code == 0
     assert listed.out.index("prune_history") < listed.out.index("cleanup_temp_files")
-    assert "freed_bytes=10" in " ".join(listed.out.split())
+    assert "freed_bytes: 10" in " ".join(listed.out.split())
     assert "zero" not in listed.out
     (only,) = cli("jobs", "--job", "prune_history", "--json").json["job_runs"]
     assert set(only) == {"job", "started_at", "duration", "outcome", "summary", "host"}

@@ -139,9 +139,23 @@ def test_markdown_keeps_its_tables_whatever_the_names_are() -> None:
     assert not re.search(r"(?<!\\)[<\[`]", hostile.replace(f"`{'0' * 64}`", ""))
 
 
-@pytest.mark.parametrize("character", list("\\`*_{}[]<>()#+-.!|~&:@"))
+@pytest.mark.parametrize("character", list("\\`*_[]<>|~&@$"))
 def test_every_character_that_markdown_knows_is_escaped(character: str) -> None:
     assert escaped(character) == "\\" + character
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("health_check_monitoring at 99.9% (celery-beat)", "health_check_monitoring at 99.9% (celery-beat)"),
+        ("https://evil.example", "https\\://evil.example"),
+        ("WWW.evil.example", "WWW\\.evil.example"),
+        ("_under_ _line", "\\_under\\_ \\_line"),
+        ("a\n# b\r\n- c", "a # b - c"),
+    ],
+)
+def test_text_becomes_neither_link_nor_emphasis_nor_a_line_of_its_own(text: str, written: str) -> None:
+    assert escaped(text) == written
 
 
 def test_what_is_not_known_is_null_in_json_and_a_word_on_paper() -> None:
