@@ -163,14 +163,14 @@ class Reporter:
 
     def order(self, cell: Cell, order: Order) -> None:
         """A person's command, fleet-wide; waits for the store. StoreUnavailableError when it is away."""
-        if self.remote is not None and self.local:
-            raise StoreUnavailableError(
-                f"Redis is away: {order.kind} of circuit breaker {cell.name!r} would reach only this process;"
-                " not done"
-            )
         with cell.turn:
+            if self.remote is not None and self.local:
+                raise StoreUnavailableError(
+                    f"Redis is away: {order.kind} of circuit breaker {cell.name!r} would reach this process"
+                    " only; not done"
+                )
             try:
-                outcome = self._step(cell, order, self.active)
+                outcome = self._step(cell, order, self.remote or self.memory)
             except StoreUnavailableError as error:
                 self._lose(error)
                 raise

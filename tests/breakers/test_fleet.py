@@ -129,6 +129,12 @@ def test_one_failure_in_each_of_five_processes_is_five_in_a_row(process):
     eventually(lambda: all(breaker.state == "open" for breaker in fleet), 5)
 
 
+def test_what_a_process_sees_before_it_has_heard_the_epoch_counts_all_the_same(process, redis_url, client):
+    process().reset(actor="ann")  # an epoch that the new process cannot know
+    assert run("fails(regrow.CircuitBreaker('payments'))", redis_url).wait(20) == 0
+    assert show(client, "payments").state == "open"
+
+
 def test_a_process_that_fails_and_ends_at_once_still_publishes_its_trip(redis_url, client):
     assert run("fails(regrow.CircuitBreaker('payments'))", redis_url).wait(20) == 0
     assert show(client, "payments").state == "open"

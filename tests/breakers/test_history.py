@@ -38,7 +38,7 @@ class TestSeeing:
     def test_what_is_shown_of_an_open_breaker(self, engine):
         opened = trip(engine)
         (status,) = breakers.list_breakers(engine.redis)
-        assert status == breakers.show(engine.redis, "payments")
+        assert breakers.show(engine.redis, "payments").epoch == status.epoch
         assert (status.name, status.state, status.epoch) == ("payments", "open", opened.breaker.epoch)
         assert 55 < status.retry_after <= 60
         assert status.since.timestamp() == pytest.approx(opened.now / 1000, abs=0.01)
