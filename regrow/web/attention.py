@@ -14,8 +14,10 @@ from regrow.health.rules import Overview, Status
 from regrow.metrics import LetterCounts
 from regrow.web.jobs import JobView
 from regrow.web.reading import Fact, Known, Unknown
-from regrow.web.wording import counted, plain, span
+from regrow.web.wording import counted, every, plain, span
 
+_FEW = 2
+_WHO_RUNS = "Are a worker and beat running?"
 _WORST_FIRST = {"unhealthy": 0, "unknown": 1, "degraded": 2, "healthy": 3}
 
 
@@ -63,7 +65,7 @@ def _of_checks(overview: Overview) -> Iterator[Notice]:
         yield Notice(
             "unknown",
             "Nothing is known about any check",
-            f"{overview.message}; are a worker and beat running?",
+            f"{overview.message}. {_WHO_RUNS}",
             "checks",
         )
         return
@@ -73,13 +75,23 @@ def _of_checks(overview: Overview) -> Iterator[Notice]:
 
 
 def _of_jobs(jobs: Iterable[JobView]) -> Iterator[Notice]:
+    jobs = list(jobs)
+    yield from _of_late_jobs([job for job in jobs if job.pace == "overdue"])
     for job in jobs:
-        if job.pace == "overdue":
-            why = f"it should run every {span(job.interval)}; are a worker and beat running?"
-            yield Notice("unknown", f"{job.title}: the job is overdue", why, "jobs")
-        elif job.run and job.run.outcome in {"failed", "partial"}:
+        if job.pace == "on time" and job.run and job.run.outcome in {"failed", "partial"}:
             word = "failed" if job.run.outcome == "failed" else "succeeded only in part"
             yield Notice(job.status, f"{job.title}: the last run {word}", job.finding, "jobs")
+
+
+def _of_late_jobs(late: Sequence[JobView]) -> Iterator[Notice]:
+    """When several are late, it is not the jobs but who should run them: one notice."""
+    if len(late) > _FEW:
+        names = ", ".join(job.title for job in late)
+        yield Notice("unknown", f"{len(late)} jobs are overdue", f"{names}. {_WHO_RUNS}", "jobs")
+        return
+    for job in late:
+        why = f"it should run {every(job.interval)}. {_WHO_RUNS}"
+        yield Notice("unknown", f"{job.title}: the job is overdue", why, "jobs")
 
 
 def _of_breakers(breakers: Iterable[BreakerStatus]) -> Iterator[Notice]:

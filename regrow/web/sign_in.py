@@ -18,6 +18,7 @@ from regrow.web.access import CHALLENGE, NO_KEY, SESSION_COOKIE, Door, Verdict, 
 from regrow.web.keys import SESSION_SECONDS
 from regrow.web.pages import page
 from regrow.web.shield import host_of
+from regrow.web.wording import sentence
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,7 +29,7 @@ TheDoor = Annotated[Door, Depends(the_door)]
 
 _WORDS = {
     Verdict.WRONG_KEY: "That is not the key. Look for API_KEY where Regrow was started.",
-    Verdict.NO_KEY_SET: f"{NO_KEY[0].upper()}{NO_KEY[1:]}.",
+    Verdict.NO_KEY_SET: f"{sentence(NO_KEY)}.",
     Verdict.WAIT: "Too many wrong keys came from your address. Wait a minute, then try again.",
 }
 

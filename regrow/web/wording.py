@@ -21,6 +21,17 @@ def span(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
+def every(seconds: float) -> str:
+    """How often: ``every minute``, ``every 2 min``."""
+    single = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day"}
+    return f"every {single.get(seconds) or span(seconds)}"
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
 def ago(at: datetime, now: datetime) -> str:
     """``12 s ago``, ``in 3 min``, ``now``."""
     seconds = (now - at).total_seconds()
@@ -69,9 +80,11 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "ago": ago,
     "clock": clock,
     "counted": counted,
+    "every": every,
     "moment": moment,
     "number": number,
     "plain": plain,
+    "sentence": sentence,
     "size": size,
     "span": span,
 }

@@ -1,13 +1,21 @@
-"""``python -m tests.web.picture [FILE]``: takes the picture of the overview that the README shows.
+"""Takes the picture of the overview that the README shows: ``python -m tests.web.picture``.
 
-With a second argument, any word: the dark one. The fonts are those of the machine it is taken on.
+Options: ``--scheme dark``, ``--width 390``, ``--whole`` (to the page's end), ``--to FILE``. The fonts are those
+of the machine it is taken on; ``pngquant``, where installed, makes the file small.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import logging
+import shutil
+import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import structlog
 
 from regrow.engine import Engine
 from regrow.settings import load_settings
@@ -18,35 +26,47 @@ from tests.web.browsing import chromium
 from tests.web.serving import serving
 
 
-def take(file: Path, scheme: str = "light", width: int = 1180) -> None:
+@contextmanager
+def on_stage() -> Iterator[Engine]:
+    """An engine on stores of its own that hold the scene."""
+    server = RedisServer()
     with tempfile.TemporaryDirectory() as folder:
-        server = RedisServer()
         try:
-            engine = Engine(
-                load_settings(
-                    scene.settings_file(Path(folder)),
-                    environ={
-                        "REGROW_PROFILE": "development",
-                        "REGROW_HOME": folder,
-                        "REGROW_REDIS_URL": server.start().url,
-                        "API_KEY": scene.KEY,
-                    },
-                )
-            )
+            environ = {
+                "REGROW_PROFILE": "development",
+                "REGROW_HOME": folder,
+                "REGROW_REDIS_URL": server.start().url,
+                "API_KEY": scene.KEY,
+            }
+            engine = Engine(load_settings(scene.settings_file(Path(folder)), environ=environ))
             engine.database.upgrade()
             scene.paint(engine)
-            with serving(create_app(engine)) as address, chromium() as browser:
-                page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-                page.goto(address)
-                page.screenshot(path=file, full_page=True)
+            yield engine
             engine.close()
         finally:
             server.close()
 
 
+def take(file: Path, scheme: str, width: int, *, whole: bool) -> None:
+    """Write the picture; unless ``whole`` it ends below the checks."""
+    with on_stage() as engine, serving(create_app(engine)) as address, chromium() as browser:
+        page = browser.new_page(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, device_scale_factor=1.5
+        )
+        page.goto(address)
+        end = 28 + page.evaluate("document.querySelector('.checks').getBoundingClientRect().bottom")
+        clip = None if whole else {"x": 0, "y": 0, "width": width, "height": end}
+        page.screenshot(path=file, full_page=True, clip=clip)
+    if smaller := shutil.which("pngquant"):
+        subprocess.run([smaller, "--force", "--output", str(file), "128", str(file)], check=True)
+
+
 if __name__ == "__main__":
-    take(
-        Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images/overview.png"),
-        sys.argv[2] if len(sys.argv) > 2 else "light",
-        int(sys.argv[3]) if len(sys.argv) > 3 else 1180,
-    )
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--to", type=Path, default=Path("docs/images/overview.png"))
+    options.add_argument("--scheme", choices=("light", "dark"), default="light")
+    options.add_argument("--width", type=int, default=1180)
+    options.add_argument("--whole", action="store_true")
+    chosen = options.parse_args()
+    take(chosen.to, chosen.scheme, chosen.width, whole=chosen.whole)

@@ -107,11 +107,16 @@ def test_a_job_that_did_not_succeed_is_a_notice_with_its_reason(outcome: str, st
         assert first.why == "the broker is away"
 
 
-def test_overdue_jobs_are_unknown_and_ask_for_a_worker() -> None:
-    found = told(jobs=runs(age=10 * 86400))
-    assert len(found) == len(JOBS)
-    assert {notice.status for notice in found} == {"unknown"}
-    assert all("are a worker and beat running?" in notice.why for notice in found)
+def test_a_job_that_is_overdue_is_unknown_and_named() -> None:
+    (notice,) = told(jobs=runs(age=200))
+    assert (notice.status, notice.what) == ("unknown", "Health checks: the job is overdue")
+    assert notice.why == "it should run every minute. Are a worker and beat running?"
+
+
+def test_when_every_job_is_overdue_that_is_one_notice_about_who_runs_them() -> None:
+    (notice,) = told(jobs=runs("failed", age=10 * 86400))
+    assert (notice.status, notice.what) == ("unknown", f"{len(JOBS)} jobs are overdue")
+    assert "Are a worker and beat running?" in notice.why
 
 
 @pytest.mark.parametrize(
