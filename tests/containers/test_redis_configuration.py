@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
+from redis.retry import Retry
 
 from tests.conftest import lacking
 from tests.containers.conftest import ROOT
@@ -31,7 +33,12 @@ class ContainerRedis:
 
     def client(self, user: str | None = None, password: str | None = None) -> redis.Redis:
         return redis.Redis(
-            host="127.0.0.1", port=self.port, username=user, password=password, decode_responses=True
+            host="127.0.0.1",
+            port=self.port,
+            username=user,
+            password=password,
+            decode_responses=True,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def start(self, *options: str) -> None:
