@@ -23,6 +23,11 @@ from regrow.health.rules import Declared, Finding, Result, finding
 
 logger = logging.getLogger(__name__)
 
+SLOW_AFTER = 1.0
+"""A probe that runs longer makes room for another, so that many silent services do not hold up the rest."""
+_SLOW_LANES = 8
+"""How many times ``concurrency`` probes may run in all, slow ones included."""
+
 WRITE_EVERY = 5.0
 """While slow probes hold a sweep up, what the others found is handed over this often (seconds)."""
 
@@ -50,8 +55,8 @@ class _Attempt:
 class Sweeper:
     """Runs sweeps in one process and remembers which probes of earlier ones still hang.
 
-    At most ``concurrency`` probes run at once; with as many left behind, no new one is begun, so that there
-    are never more than twice as many threads.
+    At most ``concurrency`` probes run at once, not counting those that are slow, and eight times as many with
+    them. With ``concurrency`` threads left behind by probes that never came back, no new one is begun.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -117,7 +122,7 @@ class _Sweep:
         return bool(self.waiting) and time.monotonic() < self.stop_at
 
     def _begin(self) -> None:
-        while self._may_begin() and len(self.running) < self.sweeper.concurrency:
+        while self._may_begin() and self._has_room():
             task = self.waiting.popleft()
             since = self.sweeper.left_behind(task.check.name)
             if since is not None:
@@ -127,6 +132,12 @@ class _Sweep:
                 self._keep(task, finding("unknown", said), 0.0)
             else:
                 self._start(task)
+
+    def _has_room(self) -> bool:
+        recent = time.monotonic() - SLOW_AFTER
+        quick = sum(attempt.began > recent for attempt in self.running)
+        limit = self.sweeper.concurrency
+        return quick < limit and len(self.running) < _SLOW_LANES * limit
 
     def _start(self, task: Task) -> None:
         attempt = _Attempt(task, time.monotonic(), self.clock())
@@ -141,11 +152,17 @@ class _Sweep:
             self._keep(task, finding("unknown", f"not probed: {error}"), 0.0)
 
     def _collect(self, until: float) -> None:
-        """Take in what has ended, waiting at most until the next probe is over its time."""
+        """Take in what has ended, waiting at most until a probe is over its time or one makes room."""
         if not self.running:
             return
-        next_limit = min(attempt.began + attempt.task.check.timeout for attempt in self.running)
-        patience = max(0.0, min(next_limit, until if self.results else next_limit) - time.monotonic())
+        now = time.monotonic()
+        wake_at = [attempt.began + attempt.task.check.timeout for attempt in self.running]
+        if self.waiting:
+            turns_slow = (attempt.began + SLOW_AFTER for attempt in self.running)
+            wake_at += [moment for moment in turns_slow if moment > now]
+        if self.results:
+            wake_at.append(until)
+        patience = max(0.0, min(wake_at) - now)
         try:
             attempt = self.ended.get(timeout=patience)
             while True:

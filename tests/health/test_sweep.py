@@ -95,6 +95,25 @@ def test_threads_that_hang_are_capped_and_what_cannot_be_probed_is_unknown(gate)
     assert statuses.count("unknown") == 10 - len(begun)
 
 
+def test_many_silent_services_do_not_hold_up_the_others(monkeypatch, gate):
+    monkeypatch.setattr("regrow.health.sweep.SLOW_AFTER", 0.1)
+    order = []
+
+    def silent():
+        gate.wait(1.5)
+        return fine()
+
+    def quick():
+        order.append(time.monotonic())
+        return fine()
+
+    began = time.monotonic()
+    found = sweep(Sweeper(2), [*(task(f"s{n}", silent, 5) for n in range(8)), task("quick", quick)])
+    # One after the other in pairs, the silent ones would take six seconds before it is its turn.
+    assert order[0] - began < 1.4
+    assert {result.status for result in found.values()} == {"healthy"}
+
+
 def test_a_probe_that_fails_by_itself_found_nothing_out_and_quotes_no_secret():
     def broken():
         raise ValueError("token=s3cr3t")

@@ -123,7 +123,7 @@ def _new_client() -> httpx.Client:
         follow_redirects=False,
         trust_env=False,
         verify=httpx.create_ssl_context(),
-        limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
+        limits=httpx.Limits(max_connections=256, max_keepalive_connections=16),
         # Compressed bodies would have to be unpacked, without a bound on what comes out.
         headers={"User-Agent": f"regrow/{__version__}", "Accept-Encoding": "identity"},
     )

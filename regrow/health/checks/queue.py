@@ -7,7 +7,6 @@ tells waiting messages and consumers; unacknowledged ones are not told there.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +39,8 @@ def verdict(
     depth = sum(count or 0 for count in waiting.values()) + (unacked or 0)
     data = {"depth": depth, "waiting": dict(waiting), "unacked": unacked, "consumers": consumers}
     status = judge(depth, check.warning, check.critical)
-    remarks = [f"{depth} messages" + ("" if unacked is None else f", {unacked} of them in hand")]
+    counted = f"{depth} message{'' if depth == 1 else 's'}"
+    remarks = [counted if unacked is None else f"{counted}, {unacked} in hand"]
     if missing := [name for name, count in waiting.items() if count is None]:
         remarks.append(f"not declared yet: {', '.join(missing)}")
     if idle := [name for name, count in (consumers or {}).items() if count == 0]:
@@ -82,7 +82,7 @@ def _on_amqp(check: QueueCheck, url: str) -> Finding:
     options = {"read_timeout": bound, "write_timeout": bound}
     connection: Any = Connection(url, connect_timeout=bound, heartbeat=0, transport_options=options)
     try:
-        connection.ensure_connection(max_retries=1, timeout=math.ceil(bound), reraise_as_library_errors=False)
+        connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
         for name in check.queues:
             try:
                 with connection.channel() as channel:
