@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from regrow.cli.main import main
 from regrow.engine import Engine, set_engine
@@ -29,23 +29,25 @@ Cli = Callable[..., Result]
 
 
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
-    """``cli("jobs", "--json")`` runs the command; there is nobody at the keyboard."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """``cli("jobs", "--json")`` runs the command; there is nobody at the keyboard.
+
+    Its log is kept from the output without being set up, which done twice in one process would deafen the
+    ``capture_logs`` of other tests.
+    """
+    monkeypatch.setattr("regrow.cli.main._log_to_stderr", lambda: None)
     for name in ("REGROW_CONFIG", "REGROW_PROFILE"):
         monkeypatch.setenv(name, "")  # so that what --config and --profile set is put back
         monkeypatch.delenv(name)
 
     def run(*arguments: str) -> Result:
         capsys.readouterr()
-        code = main(arguments)
+        with capture_logs():
+            code = main(arguments)
         said = capsys.readouterr()
         return Result(code, said.out, said.err)
 
-    yield run
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    return run
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -116,6 +117,19 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> Non
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait(30) == 1
+
+
+def test_what_services_log_goes_to_stderr_and_leaves_json_alone(tmp_path: Path) -> None:
+    script = (
+        "from regrow.cli.main import main; import structlog; main(['config', 'check', '--json']); "
+        "structlog.get_logger('x').info('not.heard'); structlog.get_logger('x').warning('is.heard')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert json.loads(done.stdout)["ok"] is False
+    assert "is.heard" in done.stderr
+    assert "not.heard" not in done.stderr
 
 
 def test_no_colour_where_there_is_no_terminal(tmp_path: Path) -> None:
