@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -37,27 +38,26 @@ PATIENCE = reading.READ_SECONDS + 2.0
 def client(
     own_redis: RedisServer, own_mysql: MariaServer, make_engine: MakeEngine, make_client: MakeClient
 ) -> TestClient:
-    with own_mysql_database(own_mysql) as url:
-        settings = make_engine(own_redis.url, url).settings
-    engine = Engine(impatient(settings))
+    """An application on two servers of this test's own, which know the scene."""
+    admin = sa.create_engine(own_mysql.url(), isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE regrow CHARACTER SET utf8mb4")
+    return _with_the_scene(make_engine(own_redis.url, own_mysql.url("regrow")), make_client)
+
+
+@pytest.fixture
+def client_on_sqlite(
+    own_redis: RedisServer, sqlite_url: str, make_engine: MakeEngine, make_client: MakeClient
+) -> TestClient:
+    """The same on SQLite."""
+    return _with_the_scene(make_engine(own_redis.url, sqlite_url), make_client)
+
+
+def _with_the_scene(patient: Engine, make_client: MakeClient) -> TestClient:
+    engine = Engine(impatient(patient.settings))
     engine.database.upgrade()
     scene.paint(engine)
     return make_client(engine=engine)
-
-
-class own_mysql_database:
-    def __init__(self, server: MariaServer) -> None:
-        self.server = server
-
-    def __enter__(self) -> str:
-        import pymysql
-
-        connection = pymysql.connect(host="127.0.0.1", port=self.server.port, user="root")
-        connection.cursor().execute("CREATE DATABASE regrow CHARACTER SET utf8mb4")
-        connection.close()
-        return self.server.url("regrow")
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 def answers(client: TestClient) -> dict[str, int]:
@@ -102,7 +102,8 @@ def is_alive_at_once(client: TestClient) -> bool:
     return time.monotonic() - began < 1.0
 
 
-def test_redis_killed_then_back(client: TestClient, own_redis: RedisServer) -> None:
+def test_redis_killed_then_back(client_on_sqlite: TestClient, own_redis: RedisServer) -> None:
+    client = client_on_sqlite
     assert answers(client)["/health/ready"] == 200
 
     own_redis.kill()

@@ -11,16 +11,25 @@ from playwright.sync_api import Browser, BrowserContext, Page
 
 from regrow.engine import Engine
 from regrow.web.app import create_app
-from tests.servers import RedisServer
+from tests.conftest import lacking
+from tests.servers import Missing, RedisServer
 from tests.web import scene
 from tests.web.conftest import KEY, MakeEngine
+from tests.web.picture import on_stage
 from tests.web.serving import serving
 
 
-@pytest.fixture
-def address(painted: Engine) -> Iterator[str]:
-    with serving(create_app(painted)) as address:
-        yield address
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The scene at the moment it was painted, for all who only look."""
+    try:
+        with on_stage() as engine:
+            painted_at = engine.clock()
+            engine.clock = lambda: painted_at
+            with serving(create_app(engine)) as address:
+                yield address
+    except Missing as reason:
+        lacking("redis", str(reason))
 
 
 @pytest.fixture
