@@ -34,6 +34,8 @@ PAUSE = 2.0
 
 
 class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
+    lock_key: str | None
+
     def __init__(self, app: Any, lazy: bool = False, **options: Any) -> None:
         self._lease: Lock | None = None
         self._heart: Heart | None = None
@@ -43,7 +45,8 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
             open_gate()
         app.redbeat_redis = _client()
         super().__init__(app, lazy=lazy, **options)
-        self.lease_key, self.lock_key = self.lock_key, None  # keeps RedBeat from taking the lock its way
+        # RedBeat would take its lock its own way: it finds no key, and leaves it alone.
+        self.lease_key, self.lock_key = str(self.lock_key), None
         if not lazy:
             name = f"{socket.gethostname()}-{os.getpid()}"
             self._heart, self._watchdog = watch(

@@ -23,14 +23,14 @@ from worker.heartbeat import WorkerHeartbeat
 __all__ = ["app", "make_app"]  # noqa: F822 - made on demand, below
 
 
-class Task(celery.Task):  # type: ignore[misc, unused-ignore]
+class Task(celery.Task):  # type: ignore[type-arg] # generic in the stubs alone
     """What every task of ours starts from."""
 
     default_retry_delay = 5
     """Seconds before a task whose child was killed runs again (Celery's own default is 180)."""
 
 
-def make_app(engine: Engine) -> celery.Celery:
+def make_app(engine: Engine) -> celery.Celery[Any]:
     """The app with all its guards, configured, not yet connected; it becomes the engine's sender."""
     transport.install()
     lifecycle.install()

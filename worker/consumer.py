@@ -13,6 +13,8 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc, unused-ignore]
+    controller: Any
+
     def __init__(self, *args: Any, **options: Any) -> None:
         quiet = {"without_mingle": True, "without_gossip": True, "without_heartbeat": True}
         super().__init__(
@@ -36,11 +38,11 @@ class Consumer(CeleryConsumer):  # type: ignore[misc, unused-ignore]
         conn.ensure_connection = pulsing
         return super().ensure_connected(conn)
 
-    def on_connection_error_before_connected(self, exc: BaseException) -> None:
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
         self._pulse("broker_away")
         super().on_connection_error_before_connected(exc)
 
-    def on_connection_error_after_connected(self, exc: BaseException) -> None:
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
         self._pulse("broker_away")
         super().on_connection_error_after_connected(exc)
 

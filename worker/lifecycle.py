@@ -65,7 +65,8 @@ def die_with_parent(**_: Any) -> None:
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != current_process()._parent_pid:  # noqa: SLF001
+    process: Any = current_process()
+    if os.getppid() != process._parent_pid:  # noqa: SLF001
         os._exit(1)
 
 

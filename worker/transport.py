@@ -1,6 +1,6 @@
 """A Redis transport that survives what kombu's own does not.
 
-Two holes of kombu 5.7, each of which ends the worker's main process:
+Three holes of kombu 5.7, the first two of which end the worker's main process:
 
 * Redis goes away while a delivery is unacknowledged. The closing connection puts its unacknowledged
   messages back, for which a channel reads ``connection.client.hostname`` of a connection that is already
@@ -9,6 +9,9 @@ Two holes of kombu 5.7, each of which ends the worker's main process:
   and is not yet on the list of unacknowledged ones when parsing it fails: the worker dies and the item is
   lost. Here it is wrapped into a message of a content type that nobody accepts and delivered like any
   other, so that it is leased, refused, captured as poison and acknowledged in the usual way.
+* The connection breaks between taking a message and leasing it. The worker has it, and kombu forgets it.
+  Here it is kept and put back as soon as there is a connection again. (A worker that is *killed* in that
+  moment still loses it; no client can help that, see docs/celery.md.)
 
 ``tests/worker/test_transport.py`` says when upstream has mended the first one.
 """
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import uuid
 from base64 import b64encode
+from collections import deque
 from typing import Any
 
 import redis.exceptions
@@ -33,11 +37,16 @@ ALIASES = {
 }
 
 
+_taken: deque[tuple[bytes, bytes]] = deque()
+"""(key, item) of messages whose connection broke before they were leased."""
+
+
 def install() -> None:
     """Make kombu use the guarded transports. Call before the app is made: connections keep their class."""
+    registry: Any = kombu_transport
     for alias, path in ALIASES.items():
-        kombu_transport.TRANSPORT_ALIASES[alias] = path
-        kombu_transport._transport_cache.pop(alias, None)  # noqa: SLF001 - no public way to forget one
+        registry.TRANSPORT_ALIASES[alias] = path
+        registry._transport_cache.pop(alias, None)  # noqa: SLF001 - no public way to forget one
 
 
 def wrapped(item: bytes, queue: str) -> dict[str, Any]:
@@ -56,6 +65,8 @@ def wrapped(item: bytes, queue: str) -> dict[str, Any]:
 
 
 class _QoS(kombu_redis.QoS):  # type: ignore[misc, unused-ignore]
+    channel: Any
+
     def append(self, message: Any, delivery_tag: str) -> None:
         super().append(message, delivery_tag)
         self.channel.popped = None  # on the list of unacknowledged ones: nothing can be lost any more
@@ -67,6 +78,7 @@ class _Guard:
     QoS = _QoS
     connection: Any
     client: Any
+    conn_or_acquire: Any
     sep: str
     popped: tuple[bytes, bytes] | None = None
 
@@ -99,8 +111,21 @@ class _Guard:
             queue = bytes(key).decode("utf-8", "replace").rsplit(self.sep, 1)[0]
             self.connection._deliver(wrapped(bytes(item), queue), queue)  # noqa: SLF001
             return True
+        except (redis.exceptions.RedisError, OSError):
+            if self.popped is not None:
+                _taken.append(self.popped)
+            raise
         finally:
             self.popped = None
+
+    def _brpop_start(self, timeout: float | None = None) -> Any:
+        while _taken:
+            key, item = _taken[0]
+            with self.conn_or_acquire() as client:
+                # To the end from which BRPOP takes: it was the next one.
+                client.rpush(bytes(key).decode(), item)
+            _taken.popleft()
+        return super()._brpop_start(timeout)  # type: ignore[misc]
 
 
 class Channel(_Guard, kombu_redis.Channel):  # type: ignore[misc, unused-ignore]

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import structlog
-from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
 from celery.exceptions import (
     Ignore,
     Reject,
@@ -125,7 +125,7 @@ class CapturingRequest:
         if isinstance(error, Terminated | Retry | Ignore):
             return False
         if isinstance(error, Reject):
-            return not error.requeue
+            return not getattr(error, "requeue", False)
         if isinstance(error, SystemExit | KeyboardInterrupt):
             return not (self._already_cancelled or self._already_revoked)
         if isinstance(error, WorkerLostError):
@@ -207,7 +207,7 @@ def _run_what_is_ready() -> None:
     A hub that closes runs what is ready once. If that was us, the acknowledgement that we have just queued
     would be forgotten, and the message delivered again.
     """
-    hub = get_event_loop()
+    hub: Any = get_event_loop()
     if hub is not None and threading.current_thread() is threading.main_thread():
         for callback in hub._pop_ready():  # noqa: SLF001 - as hub.close() itself does
             callback()

@@ -91,7 +91,7 @@ class _WayHome:
             try:
                 self._open()
                 self._publish(message, raw, queue)
-            except (KombuError, OSError, *_errors(self._connection)) as error:
+            except self._outages() as error:
                 self._drop()
                 raise StoreUnavailableError(
                     f"the broker did not confirm {message.task_id}: {error}"
@@ -137,23 +137,23 @@ class _WayHome:
                     self._channel.close()
                 self._channel = self._connection.channel()
                 break
-            except (KombuError, OSError, *_errors(self._connection)):
+            except self._outages():
                 self._drop()
                 if last:
                     raise
         if hasattr(self._channel, "events"):  # RabbitMQ
             self._channel.events["basic_return"].add(lambda *returned: self._returned.append(returned))
 
+    def _outages(self) -> tuple[type[BaseException], ...]:
+        """What the current connection calls an error of its own, and kombu's names for the same."""
+        if self._connection is None:
+            return (KombuError, OSError)
+        return (KombuError, OSError, *self._connection.connection_errors, *self._connection.channel_errors)
+
     def _drop(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
             connection.collect(socket_timeout=1)
-
-
-def _errors(connection: Any) -> tuple[type[BaseException], ...]:
-    if connection is None:
-        return ()
-    return (*connection.connection_errors, *connection.channel_errors)
 
 
 def _body(message: HomeMessage) -> Raw:

@@ -84,24 +84,29 @@ class Surroundings:
         with contextlib.closing(sqlite3.connect(self.home / "regrow.sqlite3")) as database:
             return int(database.execute("SELECT COUNT(*) FROM job_runs WHERE job = ?", (job,)).fetchone()[0])
 
-    def send(self, task: str, *args: object, **options: Any) -> str:
+    def send(self, task: str, *args: object, queue: str = "regrow.control", **options: Any) -> str:
         """Send a task as an app would that knows nothing but its name."""
         import celery
 
         with celery.Celery(broker=self.broker_url, set_as_current=False) as app:
             app.conf.broker_transport_options = {"confirm_publish": True}
             app.conf.task_queues = None
-            sent = app.send_task(task, args=args, queue="regrow.control", **options)
+            sent = app.send_task(task, args=args, queue=queue, **options)
             return str(sent.id)
 
     def publish(
-        self, body: bytes, content_type: str, headers: dict[str, Any], encoding: str = "utf-8"
+        self,
+        body: bytes,
+        content_type: str,
+        headers: dict[str, Any],
+        encoding: str = "utf-8",
+        queue: str = "regrow.control",
     ) -> None:
         """Put any bytes into the queue as a well-formed broker message."""
         with Connection(self.broker_url) as connection, connection.Producer() as producer:
             producer.publish(
                 body,
-                routing_key="regrow.control",
+                routing_key=queue,
                 content_type=content_type,
                 content_encoding=encoding,
                 headers=headers,

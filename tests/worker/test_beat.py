@@ -91,7 +91,7 @@ def test_a_run_that_could_not_be_sent_is_sent_when_the_broker_is_back(
 
 
 def test_runs_that_nobody_took_do_not_pile_up(surroundings: MakeSurroundings) -> None:
-    around = surroundings(REGROW_SCHEDULE__HEALTH_CHECK_MONITORING="1", REGROW_SCHEDULE__DUE_CHECKS="3600")
+    around = surroundings(REGROW_SCHEDULE__HEALTH_CHECK_MONITORING="0.5", REGROW_SCHEDULE__DUE_CHECKS="3600")
     with running(beat(around)):
         eventually(lambda: queued(around) >= 6, 20, what="beat sends to nobody")
     with running(worker(around)) as program:

@@ -8,8 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-import redis
-
+from regrow.redis import connect
 from regrow.settings import Settings
 from tests.servers import RedisServer
 from tests.waiting import eventually
@@ -31,14 +30,14 @@ def test_a_frozen_loop_ends_the_process_and_leaves_its_stacks(surroundings: Make
 
 
 def test_an_absent_broker_is_no_frozen_loop(surroundings: MakeSurroundings, own_redis: RedisServer) -> None:
-    around = surroundings(broker_url=own_redis.url, REGROW_CELERY__WATCHDOG_TIMEOUT="3")
+    around = surroundings(broker_url=own_redis.url, REGROW_CELERY__WATCHDOG_TIMEOUT="2")
     with running(worker(around)) as program:
         ready(program)
         own_redis.kill()
         eventually(lambda: around.heartbeat()["state"] == "broker_away")
         away_since = time.time()
         eventually(
-            lambda: around.heartbeat()["at"] > away_since + 6, 15, what="pulses through twice the limit"
+            lambda: around.heartbeat()["at"] > away_since + 4, 15, what="pulses through twice the limit"
         )
         key = "regrow:{heartbeat}:worker:worker@test"
         eventually(lambda: json.loads(around.traces.get(key) or "{}").get("state") == "broker_away")
@@ -90,7 +89,7 @@ def test_a_redis_that_is_away_neither_stops_the_watchdog_nor_hides_a_frozen_hear
     settings: Settings = make_settings(REGROW_CELERY__WATCHDOG_TIMEOUT="0.2")
     ended: list[int] = []
     heart = Heart(tmp_path / "beat.heartbeat", "key", "node")
-    away = redis.Redis(port=1, socket_connect_timeout=0.1)
+    away = connect("redis://127.0.0.1:1/0")
     watchdog = Watchdog(heart, settings, lambda: away, end=ended.append)
     watchdog.GLANCE = 0.05
     watchdog.start()

@@ -65,6 +65,28 @@ def test_an_item_that_is_no_message_arrives_as_one_and_stays_leased_until_acknow
         assert client.hlen("unacked") == 0
 
 
+def test_a_message_whose_connection_broke_before_it_was_leased_is_put_back(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = transport._QoS.append
+    broken = iter([True])
+
+    def break_once(self: object, *args: object) -> None:
+        if next(broken, False):
+            raise redis.exceptions.ConnectionError("gone")
+        lease(self, *args)
+
+    monkeypatch.setattr(transport._QoS, "append", break_once)
+    with Connection(redis_url, transport=transport.Transport) as connection:
+        queue = connection.SimpleQueue("taken")
+        queue.put("kept")
+        with pytest.raises(redis.exceptions.ConnectionError):
+            queue.get(timeout=5)
+    with Connection(redis_url, transport=transport.Transport) as connection:
+        assert connection.SimpleQueue("taken").get(timeout=5).payload == "kept"
+    assert not transport._taken
+
+
 def test_a_worker_outlives_its_redis_killed_while_a_delivery_is_unacknowledged(
     surroundings: MakeSurroundings, own_redis: RedisServer
 ) -> None:

@@ -1,0 +1,155 @@
+"""Celery's configuration as a value, and the start-up gate as a function."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from celery.app.defaults import DEFAULTS
+
+from regrow import startup
+from regrow.celery.messages import RawMessage, defect_of, event_id
+from regrow.celery.urls import broker_of, sentinel_of, socket_of
+from regrow.errors import SettingsError, StoreUnavailableError
+from worker.configuration import ROUTES, configuration
+
+
+def test_every_setting_is_one_that_celery_knows(make_settings) -> None:
+    conf = configuration(make_settings())
+    undeclared = {"redis_backend_health_check_interval"}  # read by the backend all the same
+    assert {name for name in conf if not name.startswith("redbeat_")} <= set(DEFAULTS) | undeclared
+
+
+@pytest.mark.parametrize("broker", ["redis://127.0.0.1:1/0", "amqp://guest:guest@127.0.0.1:1//"])
+def test_nothing_but_json_comes_in_and_nothing_waits_for_ever(make_settings, broker: str) -> None:
+    conf = configuration(make_settings(CELERY_BROKER_URL=broker))
+    assert conf["accept_content"] == conf["result_accept_content"] == ["json"]
+    options = conf["broker_transport_options"]
+    if broker.startswith("redis"):
+        assert all(options[name] for name in ("socket_timeout", "socket_connect_timeout", "socket_keepalive"))
+        assert {options[key] for key in ("unacked_key", "unacked_index_key", "unacked_mutex_key")} == {
+            "regrow.unacked",
+            "regrow.unacked_index",
+            "regrow.unacked_mutex",
+        }
+    else:
+        assert options["confirm_publish"] is True
+        assert options["write_timeout"]
+
+
+def test_the_soft_shutdown_ends_before_a_lease_does(make_settings) -> None:
+    conf = configuration(make_settings(SHUTDOWN_TIMEOUT="300", REGROW_CELERY__VISIBILITY_TIMEOUT="60"))
+    assert conf["worker_soft_shutdown_timeout"] == 30
+
+
+def test_failed_messages_do_not_wait_behind_scheduled_jobs() -> None:
+    queues = {task.rsplit(".", 1)[1]: route["queue"] for task, route in ROUTES.items()}
+    assert {queues[name] for name in ("capture", "capture_many", "settle", "record_failure")} == {
+        "regrow.capture"
+    }
+    assert queues["process_dead_letter_queue_batch"] == queues["retry_message"] == "regrow.redrive"
+    assert "cleanup_old_dlq_messages" not in queues
+
+
+def test_addresses_are_put_into_kombus_form() -> None:
+    nodes, options = sentinel_of("sentinel://:p%40ss@one:26379,two:26379/mymaster/3?sentinel_password=s")
+    assert nodes == "sentinel://:p%40ss@one:26379/3;sentinel://:p%40ss@two:26379/3"
+    assert options == {"master_name": "mymaster", "sentinel_kwargs": {"password": "s"}}
+    assert socket_of("unix:///run/redis.sock?db=2") == "redis+socket:///run/redis.sock?virtual_host=2"
+    assert broker_of("rediss://h/0")["broker_use_ssl"]
+    with pytest.raises(SettingsError, match="names hosts and service"):
+        sentinel_of("sentinel://one:26379")
+
+
+def test_the_gate_says_what_it_waits_for_and_goes_on_when_it_comes() -> None:
+    answers = iter([StoreUnavailableError("refused"), StoreUnavailableError("refused"), None])
+    slept: list[float] = []
+
+    def probe() -> None:
+        answer = next(answers)
+        if answer:
+            raise answer
+
+    startup.wait_until_there({"redis": probe}, timeout=60, interval=5, sleep=slept.append, now=lambda: 0.0)
+    assert slept == [5, 5]
+
+
+def test_the_gate_gives_up_with_the_reason_and_the_remedy() -> None:
+    clock = iter(range(0, 1000, 4))
+
+    def away() -> None:
+        raise StoreUnavailableError("connection refused")
+
+    with pytest.raises(startup.DependencyMissingError) as told:
+        startup.wait_until_there(
+            {"redis": lambda: None, "database": away},
+            timeout=10,
+            interval=5,
+            sleep=lambda _: None,
+            now=lambda: float(next(clock)),
+        )
+    assert "waited 10 s for database, in vain. database: connection refused" in str(told.value)
+    assert "redis" not in str(told.value)
+    assert "STARTUP_TIMEOUT" in str(told.value)
+
+
+def test_a_wrong_password_is_not_waited_for() -> None:
+    def broken() -> None:
+        raise ValueError("not an outage")
+
+    with pytest.raises(ValueError, match="not an outage"):
+        startup.wait_until_there({"database": broken}, timeout=10, interval=5)
+
+
+GOOD = {"task": "t", "id": "i"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "payload"),
+    [
+        (GOOD, [[], {}, {}]),
+        (GOOD, ((), {}, None)),
+        (GOOD, {"args": [], "kwargs": {}}),
+        ({}, {"task": "t", "id": "i"}),
+        ({}, {"task": "t", "id": "i", "args": [1], "kwargs": {"a": 1}}),
+    ],
+)
+def test_messages_of_both_protocols_are_let_through(headers, payload) -> None:
+    assert defect_of(headers, payload) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "payload"),
+    [
+        (None, [[], {}, {}]),
+        ({"task": "t"}, [[], {}, {}]),
+        ({"task": "t", "id": ""}, [[], {}, {}]),
+        ({"task": ["t"], "id": "i"}, [[], {}, {}]),
+        (GOOD, [[], {}]),
+        (GOOD, None),
+        (GOOD, "abc"),
+        (GOOD, {"kwargs": {}}),
+        (GOOD, ["a", {}, {}]),
+        (GOOD, [[], [], {}]),
+        (GOOD, [[], {}, "x"]),
+        ({}, {"task": "t"}),
+        ({}, [1, 2, 3]),
+    ],
+)
+def test_a_defect_is_named_without_showing_the_body(headers, payload) -> None:
+    defect = defect_of(headers, payload)
+    assert defect is not None
+    assert json.dumps(payload) not in str(defect)
+
+
+def test_one_failure_has_one_event_id_and_garbage_without_identity_is_never_taken_for_its_twin() -> None:
+    def message(**more) -> RawMessage:
+        return RawMessage(b"x", more.pop("headers", {}), None, None, "q", **more)
+
+    task = message(headers={"id": "a", "retries": 1})
+    assert event_id("failed", task) == event_id("failed", message(headers={"id": "a", "retries": 1}))
+    assert event_id("failed", task) != event_id("failed", message(headers={"id": "a", "retries": 2}))
+    assert event_id("failed", task) != event_id("poison", task)
+    tagged = message(properties={"delivery_tag": "on redis"})
+    assert event_id("poison", tagged) == event_id("poison", message(properties={"delivery_tag": "on redis"}))
+    assert event_id("poison", message()) != event_id("poison", message())

@@ -1,0 +1,106 @@
+"""The sender: our own tasks and letters that go home, on both brokers, and with the broker away."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+from kombu import Connection
+
+from regrow.celery import CelerySender
+from regrow.dead_letters.home import Home, HomeMessage, Raw, compose
+from regrow.errors import RouteError, StoreUnavailableError
+from tests.servers import RedisServer, free_port
+
+LETTER = HomeMessage(
+    task="foreign.pay",
+    task_id="bill-1",
+    headers={"task": "foreign.pay", "id": "bill-1", "regrow-letter": "letter:token"},
+    args=["bill-1"],
+    callbacks=[{"task": "regrow.dead_letters.settle"}],
+)
+
+
+@pytest.fixture
+def queue(broker_url: str):
+    """A queue of another app, with a name and arguments that Regrow does not know."""
+    with Connection(broker_url) as connection:
+        found = connection.SimpleQueue(f"home-{uuid.uuid4()}")
+        yield found
+        found.queue(connection.default_channel).delete()
+
+
+@pytest.fixture
+def sender(broker_url: str, make_settings) -> CelerySender:
+    return CelerySender.from_settings(make_settings(CELERY_BROKER_URL=broker_url))
+
+
+def test_a_letter_arrives_in_its_home_queue_as_a_celery_message(sender: CelerySender, queue) -> None:
+    sender.send_home(LETTER, queue=queue.queue.name)
+    message = queue.get(timeout=5)
+    assert message.headers["task"] == "foreign.pay"
+    assert message.headers["regrow-letter"] == "letter:token"
+    assert message.properties["correlation_id"] == "bill-1"
+    args, kwargs, embed = json.loads(message.body)
+    assert (args, kwargs) == (["bill-1"], {})
+    assert embed["callbacks"] == [{"task": "regrow.dead_letters.settle"}]
+
+
+def test_a_raw_body_goes_home_byte_for_byte(sender: CelerySender, queue) -> None:
+    raw = Raw(b"\x80\x04\xff\x00", "application/x-python-serialize", "binary")
+    message = HomeMessage(task="t", task_id="i", headers={"task": "t", "id": "i"}, raw=raw)
+    sender.send_home(message, queue=queue.queue.name)
+    got = queue.queue(queue.channel).get(no_ack=True)
+    assert bytes(got.body) == raw.body
+    assert (got.content_type, got.content_encoding) == (raw.content_type, "binary")
+
+
+def test_a_queue_that_rabbitmq_does_not_have_is_a_route_error_and_the_next_letter_goes_out(
+    rabbitmq_url: str, make_settings
+) -> None:
+    sender = CelerySender.from_settings(make_settings(CELERY_BROKER_URL=rabbitmq_url))
+    with pytest.raises(RouteError, match="no queue 'nobody-takes'"):
+        sender.send_home(LETTER, queue="nobody-takes")
+    with Connection(rabbitmq_url) as connection:
+        found = connection.SimpleQueue(f"home-{uuid.uuid4()}")
+        sender.send_home(LETTER, queue=found.queue.name)
+        assert found.get(timeout=5).headers["id"] == "bill-1"
+        found.queue(connection.default_channel).delete()
+
+
+def test_a_broker_that_is_away_is_said_to_be_and_found_again(own_redis: RedisServer) -> None:
+    sender = CelerySender.from_broker(own_redis.url, {"socket_timeout": 2})
+    sender.send_home(LETTER, queue="home")
+    own_redis.kill()
+    with pytest.raises(StoreUnavailableError):
+        sender.send_home(LETTER, queue="home")
+    with pytest.raises(StoreUnavailableError):
+        sender.send("regrow.dead_letters.settle", {"attempt": "letter:token"}, queue="regrow.capture")
+    own_redis.start()
+    sender.send_home(LETTER, queue="home")
+    sender.send("regrow.dead_letters.settle", {"attempt": "letter:token"}, queue="regrow.capture")
+    with Connection(own_redis.url) as connection:
+        assert connection.channel()._size("home") == 2
+        assert connection.channel()._size("regrow.capture") == 1
+
+
+def test_a_broker_that_never_was_there_is_away_within_seconds() -> None:
+    sender = CelerySender.from_broker(f"amqp://guest:guest@127.0.0.1:{free_port()}//", {})
+    with pytest.raises(StoreUnavailableError):
+        sender.send_home(LETTER, queue="home")
+
+
+def test_what_the_way_home_composes_is_what_the_sender_sends(sender: CelerySender, queue) -> None:
+    composed = compose(
+        Home(queue.queue.name, "foreign.pay"),
+        reference="letter:token",
+        letter_id="letter",
+        task_id=None,
+        body=b'{"bill": 7}',
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers={},
+    )
+    sender.send_home(composed, queue=queue.queue.name)
+    assert json.loads(queue.get(timeout=5).body)[0] == [{"bill": 7}]
