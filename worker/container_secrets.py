@@ -32,6 +32,8 @@ NAMES = ("redis_password", "mysql_password", "mysql_root_password", "api_key")
 OPTIONAL = ("celery_broker_url",)
 SHORTEST = 12
 """Characters a given secret must have; those made here have 43, which is 256 bits."""
+UNUSABLE = frozenset(" '\"`\\")
+"""Characters that the start-up scripts of database images do not quote."""
 
 ROOT = 0
 REGROW = 10001
@@ -56,13 +58,18 @@ class SecretFile:
 def choose(given: Mapping[str, str], kept: Mapping[str, str], invent: Callable[[], str]) -> Mapping[str, str]:
     """The value of every secret: given by the operator, else kept from before, else made up or left out."""
     for name, value in given.items():
-        if len(value) < SHORTEST or not value.isprintable() or not value.isascii():
+        if not _is_usable(value):
             raise SecretRefusedError(
-                f"secrets/{name}: a secret is one line of at least {SHORTEST} printable ASCII characters. "
-                "Correct the file, or remove it to have one made."
+                f"secrets/{name}: a secret is one line of at least {SHORTEST} printable ASCII characters, "
+                "without spaces, quotes and backslashes. Correct the file, or remove it to have one made."
             )
     known = {**kept, **given}
     return {**{name: invent() for name in NAMES if name not in known}, **known}
+
+
+def _is_usable(value: str) -> bool:
+    plain = value.isascii() and value.isprintable() and UNUSABLE.isdisjoint(value)
+    return plain and len(value) >= SHORTEST
 
 
 def files(values: Mapping[str, str]) -> Iterator[SecretFile]:
@@ -83,14 +90,9 @@ def files(values: Mapping[str, str]) -> Iterator[SecretFile]:
 def _client_cnf(password: str, root_password: str) -> str:
     """For the health check; and with ``--defaults-group-suffix=root`` for backups and repairs."""
     return (
-        f"[client]\nhost=127.0.0.1\nuser=regrow\npassword={_quoted(password)}\n"
-        f"[clientroot]\nhost=localhost\nuser=root\npassword={_quoted(root_password)}\n"
+        f'[client]\nhost=127.0.0.1\nuser=regrow\npassword="{password}"\n'
+        f'[clientroot]\nhost=localhost\nuser=root\npassword="{root_password}"\n'
     )
-
-
-def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _users_acl(password: str) -> str:
