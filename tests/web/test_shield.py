@@ -94,11 +94,11 @@ def test_a_body_is_refused_by_its_declared_length(make_client: MakeClient) -> No
 
 
 def test_a_body_without_a_declared_length_is_refused_while_it_is_read(make_client: MakeClient) -> None:
-    def endless() -> Iterator[bytes]:
-        for _ in range(100):
+    def unannounced() -> Iterator[bytes]:
+        for _ in range(20):  # more than the limit, less than what a form may hold
             yield b"key=" + b"x" * 100
 
-    assert make_client(MAX_CONTENT_LENGTH="1000").post("/sign-in", content=endless()).status_code == 413
+    assert make_client(MAX_CONTENT_LENGTH="1000").post("/sign-in", content=unannounced()).status_code == 413
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "abc", "+5"])
