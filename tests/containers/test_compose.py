@@ -41,6 +41,13 @@ def test_no_service_has_rights_it_does_not_need(compose: Any, name: str) -> None
         assert "user" not in service, "the image's own numeric user"
 
 
+@pytest.mark.parametrize("name", ["redis", "mysql"])
+def test_a_store_may_become_its_own_user_and_init_may_still_stop_it(compose: Any, name: str) -> None:
+    """Without KILL, SIGTERM does not arrive; without SETPCAP, redis:8 cannot drop its rights and does not start."""
+    needed = {"SETUID", "SETGID", "CHOWN", "KILL"} | ({"SETPCAP"} if name == "redis" else set())
+    assert needed <= set(compose["services"][name]["cap_add"])
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_every_service_has_its_limits_and_reservations(compose: Any, name: str) -> None:
     resources = compose["services"][name]["deploy"]["resources"]
