@@ -126,8 +126,11 @@ local function move(to, reason, open_until, actor, override)
   }
 end
 
+local aged = false   -- whether time alone has changed something that must be kept
+
 local function refresh()
   local window, leases = {}, {}
+  local open_until = math.min(breaker.open_until, now + recovery_ms)
   for _, slot in ipairs(breaker.window) do
     if slot.start > now - window_ms and slot.start <= now then
       table.insert(window, slot)
@@ -135,12 +138,13 @@ local function refresh()
   end
   for _, lease in ipairs(breaker.leases) do
     if lease.expires > now then
+      aged = aged or lease.expires > now + LEASE_MS
       lease.expires = math.min(lease.expires, now + LEASE_MS)
       table.insert(leases, lease)
     end
   end
-  breaker.window, breaker.leases = window, leases
-  breaker.open_until = math.min(breaker.open_until, now + recovery_ms)
+  aged = aged or #window < #breaker.window or #leases < #breaker.leases or open_until < breaker.open_until
+  breaker.window, breaker.leases, breaker.open_until = window, leases, open_until
   if breaker.override ~= '' and breaker.override_until > 0 and now >= breaker.override_until then
     local lifted = breaker.override
     breaker.override = ''
@@ -322,7 +326,7 @@ local fields = {
   'override_reason', breaker.override_reason, 'override_until', int(breaker.override_until),
   'window', table.concat(slots, ';'), 'leases', table.concat(leases, ';'), 'config', settings_json,
 }
-if event ~= 'look' or #transitions > 0 then
+if event ~= 'look' or aged or #transitions > 0 then
   redis.call('HSET', state_key, unpack(fields))
   if breaker.override ~= '' and breaker.override_until == 0 then
     redis.call('PERSIST', state_key)      -- an order without an end is not forgotten

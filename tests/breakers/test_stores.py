@@ -194,6 +194,17 @@ def test_every_way_to_an_absent_redis_is_the_same_error_and_no_secret_is_in_it(u
         assert "s3cret" not in str(caught.value)
 
 
+def test_after_a_clock_jumped_back_looking_on_does_not_put_the_recovery_off():
+    store = RedisStore(fakeredis.FakeRedis())
+    with time_machine.travel(1_800_003_600.5, tick=False) as clock:
+        trip(store)
+        clock.move_to(1_800_000_000.5)
+        for _ in range(4):
+            assert store.apply("payments", CONFIG, Look()).breaker.state is State.OPEN
+            clock.shift(0.04)
+        assert store.apply("payments", CONFIG, AskProbe("a")).accepted
+
+
 # The rules in Python and the rules in Lua -------------------------------------------------------------
 
 _small = st.integers(0, 6)
