@@ -75,6 +75,11 @@ def record(engine: Engine, job: str) -> Iterator[Run]:
     began = time.monotonic()
     try:
         yield run
+    except SystemExit as end:
+        # The worker took the child away, because it stops or lost its broker: the message is delivered again.
+        run.outcome, run.silent = "skipped", False
+        run.summary = {**run.summary, "cancelled": f"the worker ended it (exit {end.code}); it runs again"}
+        raise
     except BaseException as error:
         run.outcome = "failed"
         run.silent = False

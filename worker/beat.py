@@ -70,6 +70,10 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
     def _turn(self) -> tuple[str, float]:
         if not self._leads():
             return "standby", schedule.LOOP
+        if not get_redis(self.app).exists(self.app.redbeat_conf.schedule_key):
+            # Lost while the lock survived: beating on without it would look healthy and send nothing.
+            log.warning("beat.schedule_lost", key=self.app.redbeat_conf.schedule_key)
+            self.setup_schedule()
         return "running", float(super().tick())
 
     def _leads(self) -> bool:
@@ -93,6 +97,15 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
             self.setup_schedule()
             return True
         return False
+
+    def update_from_dict(self, dict_: dict[str, Any]) -> None:
+        """A job that never ran is due at once: what runs hourly shows in the first minute what it finds."""
+        client = get_redis(self.app)
+        new = [name for name in dict_ if not client.exists(self.Entry.generate_key(self.app, name))]
+        super().update_from_dict(dict_)
+        for name in new:
+            entry = self.Entry.from_key(self.Entry.generate_key(self.app, name), app=self.app)
+            entry.reschedule(last_run_at=entry.last_run_at - entry.schedule.run_every)
 
     def maybe_due(self, entry: RedBeatSchedulerEntry, **options: Any) -> float:
         """Send, then advance: a run that could not be sent stays due. At worst it is sent twice."""

@@ -45,10 +45,12 @@ def test_a_run_that_fails_is_kept_as_failed_and_still_fails(each_engine: Engine)
     assert kept.summary == {"so_far": 7, "error": "RegrowError: no luck"}
 
 
-def test_a_run_that_is_interrupted_is_kept_as_failed(each_engine: Engine) -> None:
+def test_a_run_that_its_worker_ends_is_kept_as_skipped_because_it_runs_again(each_engine: Engine) -> None:
     with pytest.raises(SystemExit), record(each_engine, "prune_history"):
         raise SystemExit(1)
-    assert [run.outcome for run in recent(each_engine)] == ["failed"]
+    [run] = recent(each_engine)
+    assert run.outcome == "skipped"
+    assert "runs again" in run.summary["cancelled"]
 
 
 @pytest.mark.parametrize("outcome", ["partial", "skipped"])

@@ -17,6 +17,8 @@ from worker import schedule
 from worker.celery import make_app
 
 JOB = "regrow.health.health_check_monitoring"
+CONTROL = [task for task in schedule.TASKS.values() if "dead_letters" not in task]
+"""What goes to the queue that these tests look into."""
 
 
 def state(around: Surroundings) -> str:
@@ -86,8 +88,34 @@ def test_a_run_that_could_not_be_sent_is_sent_when_the_broker_is_back(
         own_rabbitmq.start()
         eventually(lambda: state(around) == "running", 40, what="it sends again")
         assert program.alive()
-        with running(worker(around)) as consumer:
-            eventually(lambda: "generate_reliability_report" in consumer.output(), 30, what="the report runs")
+        with running(worker(around)):
+            eventually(
+                lambda: around.job_runs("generate_reliability_report") == 1, 30, what="the report runs"
+            )
+
+
+def test_every_job_runs_at_once_when_it_never_ran_before_and_not_again_after_a_restart(
+    surroundings: MakeSurroundings,
+) -> None:
+    hourly = {f"REGROW_SCHEDULE__{name.upper()}": "3600" for name in schedule.TASKS}
+    around = surroundings(**hourly)
+    for _ in range(2):
+        with running(beat(around)) as program:
+            eventually(lambda: sum(queued(around, task) for task in CONTROL) == len(CONTROL), what="all sent")
+            eventually(lambda: state(around) == "running")
+            program.signal(signal.SIGTERM)
+            assert program.wait(15) == 0
+    assert [queued(around, task) for task in CONTROL] == [1] * len(CONTROL)
+
+
+def test_beat_makes_its_schedule_anew_when_that_alone_is_lost(surroundings: MakeSurroundings) -> None:
+    around = surroundings()
+    with running(beat(around)) as program:
+        eventually(lambda: queued(around) > 0, what="it sends")
+        client = redis.Redis.from_url(around.broker_url)
+        client.delete("regrow:{beat}::schedule", "regrow.control")
+        eventually(lambda: program.says("beat.schedule_lost"), 15, what="it says so")
+        eventually(lambda: queued(around) > 0, 15, what="it sends again")
 
 
 def test_runs_that_nobody_took_do_not_pile_up(surroundings: MakeSurroundings) -> None:
