@@ -206,7 +206,7 @@ class TestProbes:
     def test_a_recovering_fleet_makes_one_probe_at_a_time_and_closes(self, process):
         fleet = [process(**QUICK) for _ in range(4)]
         fails(fleet[0])
-        eventually(lambda: all(breaker.state == "open" for breaker in fleet), 5)
+        eventually(lambda: all(breaker.state != "closed" for breaker in fleet), 5)
         inside, most, lock = 0, 0, threading.Lock()
 
         def work():
@@ -276,7 +276,7 @@ class TestProbes:
     def test_who_was_refused_while_it_was_open_finds_a_probe_waiting_afterwards(self, process):
         breaker = process(**QUICK)
         fails(breaker)
-        eventually(lambda: breaker.state == "open", 5)
+        eventually(lambda: breaker.state != "closed", 5)
         with pytest.raises(CircuitOpenError):
             breaker.call(lambda: 1)
         eventually(lambda: breaker._cell.parked, 5)
@@ -286,7 +286,7 @@ class TestProbes:
     def test_an_unused_probe_goes_to_a_process_that_has_a_caller(self, process):
         idle, busy = process(**QUICK), process(**QUICK)
         fails(idle)
-        eventually(lambda: idle.state == "open", 5)
+        eventually(lambda: idle.state != "closed", 5)
         with pytest.raises(CircuitOpenError):
             idle.call(lambda: 1)
         eventually(lambda: idle._cell.parked, 5)
