@@ -7,6 +7,7 @@ Field names that look secret are masked, whoever logs them.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
@@ -15,6 +16,7 @@ import structlog
 
 _SECRET_WORDS = ("password", "secret", "token", "api_key", "authorization", "cookie")
 _PUBLIC = {"lease_token"}  # a fence, not a secret
+_CREDENTIALS = re.compile(r"://[^/\s@]*@")
 
 
 def configure_logging(level: str = "INFO", style: str = "auto", *, production: bool = False) -> None:
@@ -30,6 +32,7 @@ def configure_logging(level: str = "INFO", style: str = "auto", *, production: b
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
         structlog.processors.StackInfoRenderer(),
+        _tidy,
         _mask_secrets,
     ]
     structlog.configure(
@@ -69,9 +72,18 @@ def configure_logging(level: str = "INFO", style: str = "auto", *, production: b
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
 
 
-def _mask_secrets(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _tidy(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     fields.pop("color_message", None)  # uvicorn says everything twice, once in colour
-    for name in fields:
+    if str(fields.get("event", "")).startswith("breaker.") and "breaker" in fields:
+        # The standard library keeps `name` for the logger; from here on it is free for the breaker's.
+        fields["name"] = fields.pop("breaker")
+    return fields
+
+
+def _mask_secrets(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in fields.items():
         if name not in _PUBLIC and any(word in name.lower() for word in _SECRET_WORDS):
             fields[name] = "***"
+        elif isinstance(value, str):
+            fields[name] = _CREDENTIALS.sub("://***@", value)
     return fields

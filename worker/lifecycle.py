@@ -38,6 +38,7 @@ def install() -> None:
     signals.setup_logging.connect(set_up_logging, weak=False)
     signals.celeryd_init.connect(open_gate, weak=False)
     signals.worker_process_init.connect(die_with_parent, weak=False)
+    signals.worker_process_shutdown.connect(let_go, weak=False)
 
 
 def set_up_logging(**_: Any) -> None:
@@ -68,6 +69,11 @@ def die_with_parent(**_: Any) -> None:
     process: Any = current_process()
     if os.getppid() != process._parent_pid:  # noqa: SLF001
         os._exit(1)
+
+
+def let_go(**_: Any) -> None:
+    """A child that is replaced ends without exit handlers: what it knows of breakers goes out now."""
+    get_engine().close()
 
 
 class Drain(bootsteps.StartStopStep):

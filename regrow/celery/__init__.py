@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from celery import signals
 from celery.utils.imports import symbol_by_name
 
 from regrow.celery.capturing import Capturer, Sink
@@ -59,6 +60,8 @@ def install(
         return
     if app._pool is not None:  # noqa: SLF001 - Celery tells nobody else whether it has connected
         raise TooLateError
+    # A pool child ends without exit handlers; what it knows of the app's breakers goes out before.
+    signals.worker_process_shutdown.connect(_flush_breakers, weak=False)
     folder = home or Path(os.environ.get("REGROW_HOME") or "var")
     app.conf.worker_consumer = type(
         f"Guarded{current.__name__}",
@@ -68,3 +71,9 @@ def install(
             "regrow_deliveries": staticmethod(deliveries) if deliveries else None,
         },
     )
+
+
+def _flush_breakers(**_: Any) -> None:
+    from regrow import breakers
+
+    breakers.flush()

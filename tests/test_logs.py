@@ -1,0 +1,84 @@
+"""Log lines: JSON for machines, no secret in any of them, the contract's field names."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+
+import pytest
+import structlog
+
+from regrow.logs import configure_logging
+
+
+Lines = Callable[[], str]
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> Iterator[Lines]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield lambda: capsys.readouterr().err
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def _last(lines: Lines) -> dict[str, object]:
+    return dict(json.loads(lines().splitlines()[-1]))
+
+
+def test_production_writes_json_with_time_level_and_fields(lines: Lines) -> None:
+    configure_logging(production=True)
+    structlog.get_logger("x").warning("job.finished", job="report", seconds=0.5)
+    told = _last(lines)
+    assert (told["event"], told["level"], told["job"], told["seconds"]) == (
+        "job.finished",
+        "warning",
+        "report",
+        0.5,
+    )
+    assert str(told["timestamp"]).endswith("Z")
+
+
+@pytest.mark.parametrize("field", ["password", "api_key", "Authorization", "session_token", "secret_thing"])
+def test_fields_that_sound_secret_are_masked_whoever_logs_them(lines: Lines, field: str) -> None:
+    configure_logging(style="json")
+    structlog.get_logger("x").info("e", **{field: "hush"})
+    logging.getLogger("plain").info("e", extra={field: "hush"})
+    told = lines()
+    assert "hush" not in told
+    assert told.count("***") == 2
+
+
+def test_credentials_in_urls_are_cut_out_of_every_text(lines: Lines) -> None:
+    configure_logging(style="json")
+    structlog.get_logger("x").info("connected to redis://:hush@h:1/0", broker="amqp://u:hush@h//")
+    logging.getLogger("plain").warning("lost %s", "mysql://u:hush@h/db")
+    told = lines()
+    assert "hush" not in told
+    assert "redis://***@h:1/0" in told
+
+
+def test_a_breakers_events_carry_its_name(lines: Lines) -> None:
+    configure_logging(style="json")
+    logging.getLogger("regrow.breakers").warning("breaker.opened", extra={"breaker": "payments"})
+    told = _last(lines)
+    assert told["name"] == "payments"
+    assert "breaker" not in told
+
+
+def test_an_exception_is_told_without_local_variables(lines: Lines) -> None:
+    def fail(password: str) -> None:
+        raise ValueError(f"{len(password)} characters")
+
+    for style in ("json", "pretty"):
+        configure_logging(style=style)
+        try:
+            fail("hush")
+        except ValueError:
+            structlog.get_logger("x").exception("failed")
+    told = lines()
+    assert told.count("ValueError: 4 characters") == 2
+    assert "hush" not in told.replace('fail("hush")', "")
