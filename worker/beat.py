@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
+from datetime import timedelta
 from typing import Any
 
 import redis
@@ -29,6 +30,8 @@ from worker.lifecycle import open_gate
 
 log = structlog.get_logger(__name__)
 
+FIRST_RUN = timedelta(seconds=5)
+"""A new deployment's first runs wait so long, until its workers have been heard of."""
 PAUSE = 2.0
 """Seconds to the next look while something is away."""
 
@@ -99,13 +102,14 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
         return False
 
     def update_from_dict(self, dict_: dict[str, Any]) -> None:
-        """A job that never ran is due at once: what runs hourly shows in the first minute what it finds."""
+        """A job that never ran is due in a moment: what runs hourly shows at the start what it finds."""
         client = get_redis(self.app)
         new = [name for name in dict_ if not client.exists(self.Entry.generate_key(self.app, name))]
         super().update_from_dict(dict_)
         for name in new:
             entry = self.Entry.from_key(self.Entry.generate_key(self.app, name), app=self.app)
-            entry.reschedule(last_run_at=entry.last_run_at - entry.schedule.run_every)
+            early = max(entry.schedule.run_every - FIRST_RUN, timedelta())
+            entry.reschedule(last_run_at=entry.last_run_at - early)
 
     def maybe_due(self, entry: RedBeatSchedulerEntry, **options: Any) -> float:
         """Send, then advance: a run that could not be sent stays due. At worst it is sent twice."""

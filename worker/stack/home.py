@@ -2,6 +2,7 @@
 
 ============== ==================================================================================
 valkey/        data of the embedded Valkey (append-only file) and its configuration
+tmp/           a folder that cleanup_temp_files keeps tidy, unless the settings declare others
 regrow.sqlite3 the database, unless ``REGROW_DATABASE_URL`` names another
 api_key        the key for the page's details; made once, kept over restarts, mode 0600
 stack.env      while the stack is ready: URLs and key, for other programs to join; mode 0600
@@ -34,6 +35,7 @@ class Home:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.valkey = self.path / "valkey"
+        self.temp_files = self.path / "tmp"
         self.database = self.path / "regrow.sqlite3"
         self.stack_env = self.path / "stack.env"
         self.leftovers = self.path / "run" / "stack.json"
@@ -43,7 +45,7 @@ class Home:
     def prepare(self) -> None:
         """Make the folder ready to be written; StackError with a remedy when it cannot be."""
         with self._explained("make its folders"):
-            for folder in (self.path, self.valkey, self.leftovers.parent):
+            for folder in (self.path, self.valkey, self.temp_files, self.leftovers.parent):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             free = shutil.disk_usage(self.path).free
         if free < ROOM_NEEDED:

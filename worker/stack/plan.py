@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ STOP_ORDER = ("beat", "worker", "web", "valkey")
 _AFTER_DRAIN = 15.0
 """Seconds beyond the drain's own limit: the worker ends itself before we have to."""
 _ENVIRONMENT = "environment variable"
+_ROOTS = "REGROW_TEMP_FILES__ROOTS"
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,9 @@ def make(wish: Wish, home: Home) -> Plan:
         environment["REGROW_REDIS_URL"] = server.url
     if not wish.layers.get(("database", "url")):
         environment["REGROW_DATABASE_URL"] = f"sqlite:///{home.database}"
+    if not wish.layers.get(("temp_files", "roots")):
+        # Something to clean, so that the job can be seen at work: files put there go after a day.
+        environment[_ROOTS] = json.dumps([{"path": str(home.temp_files), "max_age": 86_400}])
     key_made_here = not wish.layers.get(("web", "api_key"))
     if key_made_here:
         environment["API_KEY"] = home.api_key()
