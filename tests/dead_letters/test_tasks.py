@@ -1,0 +1,134 @@
+"""The task API: what comes in is kept or set aside whole, what waits for a store goes back to the broker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery.exceptions import Reject
+
+from regrow import jobs
+from regrow.dead_letters import service
+from regrow.dead_letters.captured import of_message, to_wire
+from regrow.engine import Engine, set_engine
+from regrow.errors import StoreUnavailableError, TransitionRefusedError
+from tasks import dead_letters as tasks
+from tests.dead_letters.conftest import Clock, Post
+
+
+@pytest.fixture
+def here(letters: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The engine that tasks find; no breaker is open, and waiting takes no time."""
+    set_engine(letters)
+    monkeypatch.setattr(tasks, "_PAUSE", 0.0)
+    monkeypatch.setattr(service, "breakers_open", lambda *_: {})
+    yield letters
+    set_engine(None)
+
+
+def _run(task: object, task_id: str = "t-1", *args: object, **kwargs: object) -> object:
+    """As a worker runs it, with this task id."""
+    return task.apply(args=args, kwargs=kwargs, task_id=task_id, throw=True).result  # type: ignore[attr-defined]
+
+
+def _unfiled(engine: Engine) -> list[dict[str, object]]:
+    return [json.loads(path.read_text()) for path in Path(engine.settings.home, "unfiled").glob("*.json")]
+
+
+def test_a_message_by_name_alone_is_kept_and_its_task_id_is_the_event(here: Engine) -> None:
+    event = _run(tasks.capture, "t-1", {"to": "x"}, error="refused", message_type="mail", service="smtp")
+    assert event == "t-1"
+    found = service.show(here, "t-1").letter
+    assert (found.message_type, found.service, found.error_message) == ("mail", "smtp", "refused")
+    _run(tasks.capture, "t-1", {"to": "x"}, error="refused", message_type="mail", service="smtp")
+    assert service.show(here, "t-1").letter.seen == 1, "a redelivery is the same event"
+
+
+def test_what_the_library_sent_keeps_its_own_event_id(here: Engine) -> None:
+    captured = of_message({"a": 1}, message_type="m")
+    assert _run(tasks.capture, "t-9", capture=to_wire(captured)) == captured.event_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"message": {"a": 1}, "colour": "red"}, "colour"),
+        ({"message": {"a": 1}, "confirm": "maybe"}, "confirm"),
+        ({"capture": {"body": "x"}}, "not a capture"),
+    ],
+)
+def test_arguments_that_make_no_letter_are_set_aside_whole(here: Engine, arguments, words: str) -> None:
+    assert _run(tasks.capture, "t-2", **arguments) is None
+    [kept] = _unfiled(here)
+    assert kept["event_id"] == "t-2"
+    assert words in str(kept["refused"])
+    assert {**kept["payload"]}.items() >= arguments.items()
+    assert sum(service.counts(here).values()) == 0
+
+
+def test_one_bad_message_of_many_holds_up_none_of_the_others(here: Engine) -> None:
+    huge = "x" * (here.settings.dead_letters.max_body_bytes + 1)
+    many = [{"message": 1}, {"message": 2, "confirm": "maybe"}, {"message": huge}, {"message": 3}]
+    assert _run(tasks.capture_many, "t-3", many) == ["t-3:0", "t-3:3"]
+    assert {kept["event_id"] for kept in _unfiled(here)} == {"t-3:1", "t-3:2"}
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments"),
+    [
+        (tasks.capture, {"message": 1}),
+        (tasks.capture_many, {"messages": [{"message": 1}]}),
+        (tasks.settle, {"attempt": "L:T"}),
+        (tasks.record_failure, {"attempt": "L:T"}),
+    ],
+)
+def test_while_the_database_is_away_the_message_goes_back_to_the_broker(
+    here: Engine, monkeypatch: pytest.MonkeyPatch, task, arguments
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailableError("gone")
+
+    monkeypatch.setattr(here.database, "run", away)
+    with pytest.raises(Reject) as caught:
+        task.__wrapped__(**arguments) if not task.__bound__ else task.run(**arguments)
+    assert caught.value.requeue is True
+
+
+def test_the_scheduled_redrive_leaves_a_row_and_says_when_the_broker_was_away(
+    here: Engine, clock: Clock, post: Post
+) -> None:
+    _run(tasks.capture, "t-4", {"task": "shop.charge", "queue": "shop"})
+    clock.advance(60)
+    post.away = True
+    assert _run(tasks.process_dead_letter_queue_batch)["released"] == 1
+    assert jobs.latest(here)["process_dead_letter_queue_batch"].outcome == "partial"
+    post.away = False
+    clock.advance(60)
+    assert _run(tasks.process_dead_letter_queue_task, "t-5", batch_size=5)["dispatched"] == 1
+    assert jobs.latest(here)["process_dead_letter_queue_batch"].outcome == "succeeded"
+
+
+def test_one_letter_is_retried_at_once_and_only_when_it_can_be(here: Engine, post: Post) -> None:
+    _run(tasks.capture, "t-6", {"task": "shop.charge", "queue": "shop"})
+    assert _run(tasks.retry_message, "t-7", "t-6", actor="ann") is True
+    assert len(post.home) == 1
+    with pytest.raises(TransitionRefusedError):
+        _run(tasks.retry_message, "t-8", "t-6")
+
+
+def test_letters_are_listed_without_bodies_and_fences(here: Engine) -> None:
+    _run(tasks.capture, "t-6", {"task": "shop.charge", "queue": "shop"})
+    [row] = _run(tasks.get_dlq_messages, "t-9", limit=5)
+    assert row["state"] == "pending"
+    assert "lease_token" not in row
+    assert json.dumps(row), "plain JSON values"
+
+
+def test_settled_letters_are_purged_on_schedule(here: Engine, clock: Clock) -> None:
+    _run(tasks.capture, "t-6", {"task": "shop.charge", "queue": "shop"})
+    service.discard(here, "t-6", actor="ann", reason="test")
+    clock.advance(8 * 86400)
+    assert _run(tasks.cleanup_old_dlq_messages)["purged"] == 1
+    assert jobs.latest(here)["cleanup_old_dlq_messages"].outcome == "succeeded"
