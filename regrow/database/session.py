@@ -24,6 +24,9 @@ from regrow.errors import StoreUnavailableError
 T = TypeVar("T")
 
 _RACES_MYSQL = {1205, 1213, 1020}  # lock wait timeout, deadlock, record changed since the snapshot
+# The server answers, but takes nothing now: a failover (read-only), a shutdown, a full disk.
+_AWAY_MYSQL = {1021, 1053, 1114, 1290, 1792, 1836, 3100}
+_AWAY_SQLITE = ("disk is full", "readonly database", "unable to open", "disk I/O error")
 _ATTEMPTS = 6
 
 
@@ -140,7 +143,7 @@ class Database:
         try:
             yield connection
         except (OperationalError, InterfaceError) as error:
-            if error.connection_invalidated:
+            if error.connection_invalidated or _takes_nothing(error):
                 raise StoreUnavailableError(f"the database went away: {_plainly(error)}") from error
             raise
         finally:
@@ -175,10 +178,22 @@ def _sqlite_engine(url: sa.URL, pool_size: int, pool_timeout: float) -> Engine:
 
 
 def _lost_a_race(error: DBAPIError) -> bool:
-    code = error.orig.args[0] if error.orig is not None and error.orig.args else None
+    code = _code(error)
     if isinstance(code, int):
         return code in _RACES_MYSQL
     return "database is locked" in str(error.orig) or "database table is locked" in str(error.orig)
+
+
+def _takes_nothing(error: DBAPIError) -> bool:
+    code = _code(error)
+    if isinstance(code, int):
+        return code in _AWAY_MYSQL
+    return any(words in str(error.orig) for words in _AWAY_SQLITE)
+
+
+def _code(error: DBAPIError) -> object:
+    """The driver's number for the error; SQLite's driver has a text there."""
+    return error.orig.args[0] if error.orig is not None and error.orig.args else None
 
 
 def _plainly(error: Exception) -> str:

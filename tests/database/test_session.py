@@ -141,6 +141,41 @@ def test_a_restarted_server_is_found_again_without_a_new_engine(own_mysql: Maria
     database.close()
 
 
+def test_a_server_that_became_read_only_is_away_not_wrong(own_mysql: MariaServer) -> None:
+    admin = Database(own_mysql.url("mysql"))
+    with admin.transaction() as connection:
+        connection.exec_driver_sql("CREATE DATABASE regrow")
+        connection.exec_driver_sql("CREATE USER plain@'127.0.0.1' IDENTIFIED BY 'x'")
+        connection.exec_driver_sql("GRANT ALL ON regrow.* TO plain@'127.0.0.1'")
+    database = Database(own_mysql.url("regrow").replace("root@", "plain:x@"))
+    database.upgrade()
+    with admin.transaction() as connection:
+        connection.exec_driver_sql("SET GLOBAL read_only = 1")
+    with pytest.raises(StoreUnavailableError, match="read-only"):
+        database.run(lambda connection: connection.execute(sa.insert(audit).values(_row(datetime.now(UTC)))))
+    with admin.transaction() as connection:
+        connection.exec_driver_sql("SET GLOBAL read_only = 0")
+    database.run(lambda connection: connection.execute(sa.insert(audit).values(_row(datetime.now(UTC)))))
+    database.close()
+    admin.close()
+
+
+def test_a_full_disk_is_away_not_wrong(sqlite_url: str) -> None:
+    database = Database(sqlite_url)
+    database.upgrade()
+    with database.transaction() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+
+    def write_much(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        row = {**_row(datetime.now(UTC)), "reason": "x" * 100_000}
+        connection.execute(sa.insert(audit).values(row))
+
+    with pytest.raises(StoreUnavailableError, match="full"):
+        database.run(write_much)
+    database.close()
+
+
 def test_mysql_sessions_are_read_committed_in_utc(mysql_url: str) -> None:
     database = Database(mysql_url)
     with database.snapshot() as connection:
