@@ -136,6 +136,16 @@ class Cell:
         self.fleet_at = -math.inf
         self._clear()
 
+    @property
+    def config(self) -> BreakerConfig:
+        return self._config
+
+    @config.setter
+    def config(self, config: BreakerConfig) -> None:
+        self._config = config
+        # Ready for the hot path: seconds after which a call counts as failed though it returned.
+        self.late_after = math.inf if config.timeout is None else config.timeout
+
     def _clear(self) -> None:
         self.turn = threading.Lock()
         self.heard_at = -math.inf
