@@ -28,7 +28,7 @@ def canonical(requirement: str) -> str:
 
 
 def test_there_is_one_file_for_each_use() -> None:
-    assert [file.stem for file in FILES] == ["build", "dev", "image", "run", "test"]
+    assert [file.stem for file in FILES] == ["bench", "build", "dev", "image", "run", "test"]
 
 
 @each_file
@@ -48,17 +48,18 @@ def test_every_requirement_is_pinned_and_hashed(file: Path) -> None:
 
 
 def test_all_files_agree_on_every_version() -> None:
-    everywhere = pins(ROOT / "requirements" / "dev.txt")
+    everywhere = pins(ROOT / "requirements" / "bench.txt") | pins(ROOT / "requirements" / "dev.txt")
     for file in FILES:
         for name, versions in pins(file).items():
             assert versions <= everywhere[name], f"{file.name}: {name}"
 
 
 def test_each_set_holds_the_one_before_it() -> None:
-    image, run, test, dev = (
-        set(pins(ROOT / "requirements" / f"{name}.txt")) for name in ("image", "run", "test", "dev")
+    image, run, test, dev, bench = (
+        set(pins(ROOT / "requirements" / f"{name}.txt")) for name in ("image", "run", "test", "dev", "bench")
     )
     assert image < run < test < dev
+    assert test < bench
 
 
 def test_the_image_has_no_embedded_server_and_no_test_tools() -> None:
@@ -73,6 +74,7 @@ def test_every_dependency_of_the_project_is_pinned() -> None:
         "image": [*project["project"]["dependencies"], *extras["worker"], *extras["web"]],
         "run": [*extras["local"], *project["build-system"]["requires"]],
         "test": groups["test"],
+        "bench": [entry for entry in groups["bench"] if isinstance(entry, str)],
         "dev": [entry for entry in groups["dev"] if isinstance(entry, str)],
         "build": project["build-system"]["requires"],
     }
