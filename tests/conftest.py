@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,11 @@ from tests.servers import MariaServer, Missing, RabbitServer, RedisServer
 _REQUIRED = {name.strip() for name in os.environ.get("REGROW_TEST_REQUIRE", "").split(",") if name.strip()}
 _missing: Counter[str] = Counter()
 _numbers = itertools.count(1)
+
+# A run in the background (nohup, some CI) ignores Ctrl-C, and every process it starts inherits that; ours
+# are started as from a terminal.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The settings of the machine the tests run on must not reach the tests.
 for _name in list(os.environ):
