@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
     from regrow.configuration import configure
     from regrow.errors import CircuitOpenError, RegrowError, SettingsError, StoreUnavailableError
-    from regrow.retries import RetryPolicy, retry, retry_http_requests
+    from regrow.retries import RetryBudget, RetryPolicy, attempts, retry, retry_http_requests
 
 _HOMES = {
     "CircuitBreaker": "regrow.breakers.service",
     "CircuitOpenError": "regrow.errors",
     "RegrowError": "regrow.errors",
+    "RetryBudget": "regrow.retries",
     "RetryPolicy": "regrow.retries",
     "SettingsError": "regrow.errors",
     "StoreUnavailableError": "regrow.errors",
+    "attempts": "regrow.retries",
     "configure": "regrow.configuration",
     "get_circuit_breaker": "regrow.breakers.service",
     "retry": "regrow.retries",
@@ -52,10 +54,12 @@ __all__ = [
     "CircuitBreaker",
     "CircuitOpenError",
     "RegrowError",
+    "RetryBudget",
     "RetryPolicy",
     "SettingsError",
     "StoreUnavailableError",
     "__version__",
+    "attempts",
     "breakers",
     "celery",
     "configure",

@@ -9,8 +9,11 @@ import urllib.error
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+from regrow.errors import CircuitOpenError
+from regrow.retries.budget import RetryBudget
+from regrow.retries.course import UnwelcomeResult
 from regrow.retries.policy import Jitter, Randomness, RetryPolicy, Strategy
-from regrow.retries.service import UnwelcomeResult, retrying
+from regrow.retries.service import retrying
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +43,7 @@ def retry_http_requests(
     jitter: Jitter = "full",
     statuses: frozenset[int] = PASSING_STATUSES,
     max_retry_after: float = 300.0,
+    budget: RetryBudget | None = None,
     sleep: Callable[[float], None] = time.sleep,
     sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
     clock: Callable[[], float] = time.monotonic,
@@ -49,12 +53,12 @@ def retry_http_requests(
 
     Tries again after connection errors, timeouts and the ``statuses`` (429, 502, 503, 504), whether they come
     as an error (``raise_for_status``) or as the response that the function returns; in the end the last error
-    is raised or the last response returned. Waits as long as ``Retry-After`` asks. Knows httpx, requests,
-    aiohttp and urllib.
+    is raised or the last response returned. Waits as long as ``Retry-After`` asks, or a circuit breaker
+    around the request. Knows httpx, requests, aiohttp and urllib.
     """
 
     def passing_error(error: BaseException) -> bool:
-        if isinstance(error, UnwelcomeResult):
+        if isinstance(error, UnwelcomeResult | CircuitOpenError):
             return True
         status = status_of(error)
         return status in statuses if status is not None else is_passing(error)
@@ -74,7 +78,13 @@ def retry_http_requests(
         max_retry_after=max_retry_after,
     )
     return retrying(
-        policy, unwelcome=passing_response, sleep=sleep, sleep_async=sleep_async, clock=clock, rng=rng
+        policy,
+        budget=budget,
+        unwelcome=passing_response,
+        sleep=sleep,
+        sleep_async=sleep_async,
+        clock=clock,
+        rng=rng,
     )
 
 

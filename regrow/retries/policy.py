@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol, get_args
 
-from regrow.errors import SettingsError
+from regrow.errors import CircuitOpenError, SettingsError
 from regrow.matching import Matchers, matchers, matches
 from regrow.retries.hints import retry_after
+
+SHORTEST_WAIT = 0.1  # seconds between two looks at an open breaker, however soon it says to come back
 
 Strategy = Literal["exponential", "linear", "fixed", "fibonacci"]
 Jitter = Literal["full", "equal", "decorrelated", "none"]
@@ -30,7 +32,7 @@ class RetryPolicy:
     ``max_retries``: tries after the first. ``base_delay``: the first pause, before jitter; ``max_delay``:
     the longest. ``deadline``: no retry begins later than this after the first try. ``on``, ``ignore``:
     exception classes, or functions of the error. ``max_retry_after``: the longest ``Retry-After`` worth
-    waiting for.
+    waiting for, and the longest time in all to wait for an open breaker.
 
     SettingsError for values that cannot be used.
     """
@@ -72,14 +74,22 @@ class RetryPolicy:
         *,
         previous: float | None = None,
         now: datetime | None = None,
+        waited: float = 0.0,
     ) -> float | None:
         """Seconds to wait before the next try, or None to stop.
 
         ``attempt``: the number of the try that failed, 1 for the first. ``elapsed``: seconds since the first
         try began. ``previous``: the pause before this try, which decorrelated jitter grows from. ``now``: for
         a ``Retry-After`` that is a date in an answer that has none itself.
+
+        Behind an open breaker nothing was called, so a CircuitOpenError uses up no try (unless
+        ``honour_retry_after`` is off); what limits it is ``waited``, the seconds already waited for breakers.
         """
-        if attempt > self.max_retries or not self.retries_on(error):
+        if not self.max_retries or not self.retries_on(error):
+            return None
+        if self.honour_retry_after and isinstance(error, CircuitOpenError):
+            return self._wait_for(error, elapsed, rng, waited)
+        if attempt > self.max_retries:
             return None
         delay = self.spread(attempt, rng, previous)
         hint = retry_after(error, now) if self.honour_retry_after else None
@@ -88,9 +98,19 @@ class RetryPolicy:
                 return None
             # Never sooner than asked; a little later each in its own way, or a fleet would return as one.
             delay = max(delay, hint + self._extra(rng))
-        if self.deadline is not None and elapsed + delay > self.deadline:
+        return self._in_time(delay, elapsed)
+
+    def _wait_for(
+        self, refused: CircuitOpenError, elapsed: float, rng: Randomness, waited: float
+    ) -> float | None:
+        """Until the breaker may let a call through, a little later each in its own way."""
+        asked = max(SHORTEST_WAIT, refused.retry_after)
+        if waited + asked > self.max_retry_after:
             return None
-        return delay
+        return self._in_time(asked + self._extra(rng), elapsed)
+
+    def _in_time(self, delay: float, elapsed: float) -> float | None:
+        return None if self.deadline is not None and elapsed + delay > self.deadline else delay
 
     def retries_on(self, error: BaseException) -> bool:
         """Whether this kind of error is worth another try."""

@@ -5,28 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-from regrow.clock import utc_now
 from regrow.matching import Matchers
+from regrow.retries.budget import RetryBudget
+from regrow.retries.course import Course
 from regrow.retries.policy import Jitter, Randomness, RetryPolicy, Strategy
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-logger = logging.getLogger("regrow.retries")
-
-
-class UnwelcomeResult(Exception):  # noqa: N818 - never raised: it lets a policy judge a result like an error
-    """A result that should be tried again."""
-
-    def __init__(self, result: Any, description: str) -> None:
-        super().__init__(description)
-        self.response = result
 
 
 def retry(
@@ -41,6 +31,7 @@ def retry(
     ignore: Matchers = (),
     honour_retry_after: bool = True,
     max_retry_after: float = 300.0,
+    budget: RetryBudget | None = None,
     sleep: Callable[[float], None] = time.sleep,
     sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
     clock: Callable[[], float] = time.monotonic,
@@ -49,6 +40,7 @@ def retry(
     """Try again after errors, as :class:`RetryPolicy` says; in the end the last error goes on to the caller.
 
     Decorate only what may be done twice. Cancellation and ``KeyboardInterrupt`` are never retried.
+    ``budget``: what retries are paid from; when it is used up the error goes on at once.
     """
     policy = RetryPolicy(
         max_retries=max_retries,
@@ -62,12 +54,13 @@ def retry(
         honour_retry_after=honour_retry_after,
         max_retry_after=max_retry_after,
     )
-    return retrying(policy, sleep=sleep, sleep_async=sleep_async, clock=clock, rng=rng)
+    return retrying(policy, budget=budget, sleep=sleep, sleep_async=sleep_async, clock=clock, rng=rng)
 
 
 def retrying(
     policy: RetryPolicy,
     *,
+    budget: RetryBudget | None = None,
     unwelcome: Callable[[Any], str | None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
     sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -82,8 +75,8 @@ def retrying(
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             raise TypeError(f"{name} is a generator: calling it does nothing yet that could fail")
 
-        def begin() -> _Course:
-            return _Course(policy, unwelcome, name, clock, randomness)
+        def begin() -> Course:
+            return Course(policy, name, clock, randomness, budget, unwelcome)
 
         if inspect.iscoroutinefunction(fn):
             return cast("Callable[P, R]", _tried_async(fn, begin, sleep_async))
@@ -92,57 +85,7 @@ def retrying(
     return decorate
 
 
-class _Course:
-    """One retried call: counts its tries and asks the policy after each."""
-
-    def __init__(
-        self,
-        policy: RetryPolicy,
-        unwelcome: Callable[[Any], str | None] | None,
-        name: str,
-        clock: Callable[[], float],
-        rng: Randomness,
-    ) -> None:
-        self._policy = policy
-        self._unwelcome = unwelcome
-        self._name = name
-        self._clock = clock
-        self._rng = rng
-        self._began = clock()
-        self._attempt = 1
-        self._pause: float | None = None
-
-    def pause_after(self, error: BaseException) -> float | None:
-        """Seconds until the next try, None when this error is the last word."""
-        elapsed = self._clock() - self._began
-        self._pause = self._policy.decide(
-            self._attempt, error, elapsed, self._rng, previous=self._pause, now=utc_now()
-        )
-        if self._pause is None:
-            if self._attempt > 1:
-                error.add_note(f"{self._name}: gave up after {self._attempt} tries in {elapsed:.1f} s")
-            return None
-        logger.info(
-            "retry.attempt",
-            extra={
-                "function": self._name,
-                "attempt": self._attempt,
-                "delay": round(self._pause, 3),
-                "error": f"{type(error).__name__}: {error}",
-            },
-        )
-        self._attempt += 1
-        return self._pause
-
-    def pause_for(self, result: object) -> float | None:
-        """Seconds until the next try, None when this result will do or is the last."""
-        wrong = self._unwelcome(result) if self._unwelcome is not None else None
-        return None if wrong is None else self.pause_after(UnwelcomeResult(result, wrong))
-
-
-def _tried(
-    fn: Callable[P, R], begin: Callable[[], _Course], sleep: Callable[[float], None]
-) -> Callable[P, R]:
+def _tried(fn: Callable[P, R], begin: Callable[[], Course], sleep: Callable[[float], None]) -> Callable[P, R]:
     @functools.wraps(fn)
     def tried(*args: P.args, **kwargs: P.kwargs) -> R:
         course = begin()
@@ -163,7 +106,7 @@ def _tried(
 
 
 def _tried_async(
-    fn: Callable[P, Awaitable[Any]], begin: Callable[[], _Course], sleep: Callable[[float], Awaitable[None]]
+    fn: Callable[P, Awaitable[Any]], begin: Callable[[], Course], sleep: Callable[[float], Awaitable[None]]
 ) -> Callable[P, Awaitable[Any]]:
     @functools.wraps(fn)
     async def tried(*args: P.args, **kwargs: P.kwargs) -> Any:

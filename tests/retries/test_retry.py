@@ -50,6 +50,19 @@ class Flaky:
         return self(value)
 
 
+class Answers(Flaky):
+    """Raises the errors it is given, in order, then answers."""
+
+    def __init__(self, *errors):
+        super().__init__(0)
+        self.errors = list(errors)
+
+    def __call__(self, value=None):
+        if self.errors:
+            raise self.errors.pop(0)
+        return value
+
+
 def call(kind, flaky, *args, **settings):
     if kind == "plain":
         return retry(**settings)(flaky.__call__)(*args)
@@ -94,9 +107,41 @@ def test_the_deadline_counts_the_time_of_the_tries_too(kind):
 
 @kinds
 def test_under_an_open_breaker_it_waits_instead_of_burning_its_tries(kind):
-    time, flaky = Time(), Flaky(1, CircuitOpenError("payments", 42.0))
-    assert call(kind, flaky, 1, **time.options(jitter="none")) == 1
-    assert time.pauses == [42.0]
+    time, refused = Time(), CircuitOpenError("payments", 42.0)
+    answers = [OSError(), refused, refused, refused, OSError(), refused]
+    fetch = Answers(*answers)
+    assert call(kind, fetch, 1, **time.options(max_retries=2, jitter="none")) == 1
+    assert time.pauses == [1.0, 42.0, 42.0, 42.0, 2.0, 42.0]
+
+
+@kinds
+def test_waiting_for_breakers_ends_when_all_of_it_would_take_too_long(kind):
+    time, flaky = Time(), Flaky(99, CircuitOpenError("payments", 40.0))
+    with pytest.raises(CircuitOpenError):
+        call(kind, flaky, **time.options(jitter="none", max_retry_after=100))
+    assert time.pauses == [40.0, 40.0]
+
+
+@kinds
+def test_waiting_for_breakers_ends_at_the_deadline(kind):
+    time, flaky = Time(), Flaky(99, CircuitOpenError("payments", 4.0))
+    with pytest.raises(CircuitOpenError):
+        call(kind, flaky, **time.options(jitter="none", deadline=9))
+    assert time.pauses == [4.0, 4.0]
+
+
+def test_a_breaker_that_says_now_is_not_asked_in_a_spin():
+    time, flaky = Time(), Flaky(99, CircuitOpenError("payments", 0.0))
+    with pytest.raises(CircuitOpenError):
+        call("plain", flaky, **time.options(base_delay=0, max_retry_after=1))
+    assert len(time.pauses) <= 10
+
+
+def test_without_retries_nothing_waits_for_a_breaker():
+    time, flaky = Time(), Flaky(1, CircuitOpenError("payments", 1.0))
+    with pytest.raises(CircuitOpenError):
+        call("plain", flaky, **time.options(max_retries=0))
+    assert time.pauses == []
 
 
 def test_cancellation_is_never_retried():
@@ -214,6 +259,19 @@ class TestHttp:
         with pytest.raises(httpx.ConnectError):
             fetch()
         assert len(time.pauses) == 3
+
+    def test_a_breaker_around_the_request_is_waited_for(self, serve):
+        time, refusals = Time(), [CircuitOpenError("shop", 6.0)]
+
+        @retry_http_requests(**time.options(jitter="none"))
+        def fetch():
+            if refusals:
+                raise refusals.pop()
+            return httpx.get(server.url)
+
+        server = serve()
+        assert fetch().status_code == 200
+        assert time.pauses == [6.0]
 
     def test_the_standard_librarys_client_is_known_too(self, serve):
         time, server = Time(), serve((503, {"Retry-After": "3"}))
