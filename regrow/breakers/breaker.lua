@@ -49,6 +49,7 @@ end
 local settings = {
   failure_threshold = 5, recovery_timeout = 60, success_threshold = 3, window_size = 100,
   minimum_requests = 10, failure_rate = 0.5, half_open_max_calls = 1, window_seconds = 60,
+  slow_call_rate = 0.5,
 }
 if settings_json ~= '' then
   for name, value in pairs(cjson.decode(settings_json)) do
@@ -74,8 +75,10 @@ local breaker = {
   window = {},
   leases = {},
 }
-for start, successes, failures in string.gmatch(stored.window or '', '(%d+):(%d+):(%d+)') do
-  table.insert(breaker.window, {start = tonumber(start), successes = tonumber(successes), failures = tonumber(failures)})
+for start, successes, failures, slow in string.gmatch(stored.window or '', '(%d+):(%d+):(%d+):(%d+)') do
+  table.insert(breaker.window, {
+    start = tonumber(start), successes = tonumber(successes), failures = tonumber(failures), slow = tonumber(slow),
+  })
 end
 for token, expires, granted in string.gmatch(stored.leases or '', '([^:;]+):(%d+):(%d+)') do
   table.insert(breaker.leases, {token = token, expires = tonumber(expires), granted = tonumber(granted)})
@@ -93,12 +96,13 @@ end
 local transitions = {}
 
 local function totals()
-  local successes, failures = 0, 0
+  local successes, failures, slow = 0, 0, 0
   for _, slot in ipairs(breaker.window) do
     successes = successes + slot.successes
     failures = failures + slot.failures
+    slow = slow + slot.slow
   end
-  return successes, failures
+  return successes, failures, slow
 end
 
 local function shown_state()
@@ -109,12 +113,13 @@ local function shown_state()
 end
 
 local function move(to, reason, open_until, actor, override)
-  local successes, failures = totals()
+  local successes, failures, slow = totals()
   local epoch = math.max(breaker.epoch + 1, now)
   table.insert(transitions, {
     'epoch', int(epoch), 'previous', int(breaker.epoch), 'from_state', breaker.state, 'to_state', to,
     'reason', reason, 'at', int(now), 'actor', actor or '', 'successes', int(successes),
     'failures', int(failures), 'run', int(breaker.run), 'override', override and override.kind or '',
+    'slow', int(slow),
   })
   breaker = {
     state = to, epoch = epoch, since = now, open_until = open_until or 0, run = 0, probe_successes = 0,
@@ -160,15 +165,16 @@ local function take_lease(token)
   end
 end
 
-local function count(successes, failures)
+local function count(successes, failures, slow)
   local slots = breaker.window
   local start = now - now % slot_ms
   local last = slots[#slots]
   if last and last.start >= start then
     last.successes = last.successes + successes
     last.failures = last.failures + failures
+    last.slow = last.slow + slow
   else
-    table.insert(slots, {start = start, successes = successes, failures = failures})
+    table.insert(slots, {start = start, successes = successes, failures = failures, slow = slow})
   end
   local kept_successes, kept_failures = totals()
   local total = kept_successes + kept_failures
@@ -182,10 +188,13 @@ local function trip_reason()
   if breaker.run >= settings.failure_threshold then
     return int(breaker.run) .. ' failures in a row'
   end
-  local successes, failures = totals()
+  local successes, failures, slow = totals()
   local total = successes + failures
   if total >= settings.minimum_requests and failures >= settings.failure_rate * total then
     return int(failures) .. ' of ' .. int(total) .. ' calls failed'
+  end
+  if total >= settings.minimum_requests and slow > 0 and slow >= settings.slow_call_rate * total then
+    return int(slow) .. ' of ' .. int(total) .. ' calls slow'
   end
 end
 
@@ -197,8 +206,8 @@ end
 
 local events = {}
 
--- report EPOCH SUCCESSES FAILURES RUN SEQUENCE: outcomes of one process, counted once
-function events.report(epoch, successes, failures, run, sequence)
+-- report EPOCH SUCCESSES FAILURES RUN SLOW SEQUENCE: outcomes of one process, counted once
+function events.report(epoch, successes, failures, run, slow, sequence)
   if tonumber(epoch) ~= breaker.epoch or breaker.state ~= 'closed' or breaker.override ~= '' then
     return false
   end
@@ -214,7 +223,7 @@ function events.report(epoch, successes, failures, run, sequence)
   else
     breaker.run = breaker.run + failures
   end
-  count(successes, failures)
+  count(successes, failures, tonumber(slow))
   local reason = trip_reason()
   if reason then
     move('open', reason, now + recovery_ms)
@@ -252,13 +261,15 @@ function events.renew(token, parked)
   return true
 end
 
--- settle TOKEN EPOCH RESULT: a probe ended: success, failure, or release (unscored)
+-- settle TOKEN EPOCH RESULT: a probe ended: success, slow, failure, or release (unscored)
 function events.settle(token, epoch, result)
   if tonumber(epoch) ~= breaker.epoch or breaker.state ~= 'half_open' or not take_lease(token) then
     return false
   end
   if result == 'failure' then
     move('open', 'a probe failed', now + recovery_ms)
+  elseif result == 'slow' then
+    move('open', 'a probe was slow', now + recovery_ms)
   elseif result == 'success' then
     breaker.probe_successes = breaker.probe_successes + 1
     if breaker.probe_successes >= settings.success_threshold then
@@ -313,7 +324,8 @@ local accepted = events[event](unpack(ARGV, 3))
 
 local slots, leases = {}, {}
 for _, slot in ipairs(breaker.window) do
-  table.insert(slots, int(slot.start) .. ':' .. int(slot.successes) .. ':' .. int(slot.failures))
+  table.insert(slots, int(slot.start) .. ':' .. int(slot.successes) .. ':' .. int(slot.failures)
+    .. ':' .. int(slot.slow))
 end
 for _, lease in ipairs(breaker.leases) do
   table.insert(leases, lease.token .. ':' .. int(lease.expires) .. ':' .. int(lease.granted))

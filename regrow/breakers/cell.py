@@ -36,6 +36,11 @@ INTEREST = 2.0  # seconds for which a caller that was refused stands for more to
 PROBE_CAP = 60.0  # seconds a probe may run when the breaker has no timeout
 
 
+# An outcome as a gate notes it: the sum of what is remarkable in it, so that a plain success is 0.
+FAILED = 1
+SLOW = 2
+
+
 class Gate:
     """The state as last heard. A new epoch makes a new gate, so an outcome can only count for its own.
 
@@ -60,9 +65,9 @@ class Gate:
         self.reopens_at = reopens_at
         self.heard = heard
         self.admits = heard and state is State.CLOSED
-        self.outcomes: deque[bool] = deque(maxlen=OUTCOMES)
-        # Called with whether the call failed. A bound C method: one call, atomic, no lock.
-        self.record: Callable[[bool], None] = _uncounted if override else self.outcomes.append
+        self.outcomes: deque[int] = deque(maxlen=OUTCOMES)
+        # Called with 0, FAILED, SLOW or both together. A bound C method: one call, atomic, no lock.
+        self.record: Callable[[int], None] = _uncounted if override else self.outcomes.append
 
     @classmethod
     def of(cls, breaker: Breaker, reopens_at: float) -> Gate:
@@ -88,20 +93,22 @@ class Gate:
         """The state to show: open past its time is half-open."""
         return State.HALF_OPEN if self.state is State.OPEN and now >= self.reopens_at else self.state
 
-    def drain(self) -> tuple[int, int, int]:
-        """Successes, failures, and the length of the run of failures at the end, since the last drain."""
-        successes = failures = run = 0
+    def drain(self) -> Report:
+        """The outcomes since the last drain."""
+        successes = failures = run = slow = 0
         for _ in range(len(self.outcomes)):
-            if self.outcomes.popleft():
+            outcome = self.outcomes.popleft()
+            slow += outcome >= SLOW
+            if outcome & FAILED:
                 failures += 1
                 run += 1
             else:
                 successes += 1
                 run = 0
-        return successes, failures, run
+        return Report(self.epoch, successes, failures, run, slow=slow)
 
 
-def _uncounted(_failed: bool) -> None:
+def _uncounted(_outcome: int) -> None:
     """The outcome of a call while the breaker is switched off."""
 
 
@@ -143,8 +150,7 @@ class Cell:
     @config.setter
     def config(self, config: BreakerConfig) -> None:
         self._config = config
-        # Ready for the hot path: seconds after which a call counts as failed though it returned.
-        self.late_after = math.inf if config.timeout is None else config.timeout
+        self.unremarkable = config.unremarkable  # ready for the hot path
 
     def _clear(self) -> None:
         self.turn = threading.Lock()

@@ -139,6 +139,8 @@ def _row(name: str, told: Transition, *, missing: bool) -> dict[str, Any]:
         "run": told.run,
         "failure_rate": round(told.failure_rate, 4),
     }
+    if told.slow:
+        details["slow"] = told.slow
     if told.override:
         details["override"] = told.override
     if missing:

@@ -153,7 +153,14 @@ def _spoken(event: Event) -> tuple[str, list[str | int]]:  # noqa: PLR0911 - one
     """The event as the script's arguments."""
     match event:
         case Report():
-            return "report", [event.epoch, event.successes, event.failures, event.run, event.sequence]
+            return "report", [
+                event.epoch,
+                event.successes,
+                event.failures,
+                event.run,
+                event.slow,
+                event.sequence,
+            ]
         case AskProbe():
             return "ask", [event.token]
         case RenewProbe():
@@ -201,9 +208,9 @@ def _breaker(fields: dict[str, str]) -> Breaker:
         since=int(fields["since"]),
         open_until=int(fields["open_until"]),
         run=int(fields["run"]),
-        window=tuple(Slot(int(a), int(b), int(c)) for a, b, c in _triples(fields["window"])),
+        window=tuple(Slot(*map(int, slot)) for slot in _parts(fields["window"])),
         probe_successes=int(fields["probe_successes"]),
-        leases=tuple(Lease(token, int(b), int(c)) for token, b, c in _triples(fields["leases"])),
+        leases=tuple(Lease(token, int(b), int(c)) for token, b, c in _parts(fields["leases"])),
         wanted=fields["wanted"] == "1",
         override=override,
     )
@@ -222,6 +229,7 @@ def _transition(fields: dict[str, str]) -> Transition:
         failures=int(fields["failures"]),
         run=int(fields["run"]),
         override=fields["override"],
+        slow=int(fields.get("slow", 0)),  # entries of earlier versions wait here for up to a week
     )
 
 
@@ -230,10 +238,8 @@ def _paired(flat: list[Any]) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _triples(text: str) -> Iterable[tuple[str, str, str]]:
-    for part in text.split(";") if text else ():
-        first, second, third = part.split(":")
-        yield first, second, third
+def _parts(text: str) -> Iterable[list[str]]:
+    return (part.split(":") for part in text.split(";")) if text else ()
 
 
 def _text(value: Any) -> str:

@@ -319,10 +319,9 @@ class Reporter:
     def _gather(self, cell: Cell, now: float) -> Report | None:
         """The outcomes since the last turn. For a fleet they also wait in the backlog until it has them."""
         gate = cell.gate
-        successes, failures, run = gate.drain()
-        if not (successes or failures):
+        report = gate.drain()
+        if not (report.successes or report.failures):
             return None
-        report = Report(gate.epoch, successes, failures, run)
         if self.remote is None:
             return report
         self._sequence += 1

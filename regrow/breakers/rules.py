@@ -51,15 +51,17 @@ class OrderKind(StrEnum):
 class ProbeResult(StrEnum):
     SUCCESS = "success"
     FAILURE = "failure"
+    SLOW = "slow"  # it did what it should, but slower than ``slow_call_duration``
     RELEASE = "release"  # given back unscored: cancelled, or not the remote's fault
 
 
 @dataclass(frozen=True)
 class BreakerConfig:
-    """When a breaker trips and how it recovers. Times in seconds, counts in calls, the rate in 0..1.
+    """When a breaker trips and how it recovers. Times in seconds, counts in calls, rates in 0..1.
 
     ``window_size``: the last N calls of the whole fleet (whole slots, oldest dropped first), none older than
-    ``window_seconds``. ``timeout=None``: no call is too slow.
+    ``window_seconds``. ``timeout=None``: no call is too late.
+    ``slow_call_duration``: calls that take longer are counted as slow, whether they fail or not; None: none.
     """
 
     failure_threshold: int = 5
@@ -71,6 +73,8 @@ class BreakerConfig:
     failure_rate: float = 0.5
     half_open_max_calls: int = 1
     window_seconds: float = 60.0
+    slow_call_duration: float | None = None
+    slow_call_rate: float = 0.5
 
     def __post_init__(self) -> None:
         for name in (
@@ -85,17 +89,18 @@ class BreakerConfig:
                 raise SettingsError(
                     f"circuit breaker: {name} is {value!r}; give a whole number of calls, 1 or more"
                 )
-        for name in ("recovery_timeout", "window_seconds", "timeout"):
+        for name in ("recovery_timeout", "window_seconds", "timeout", "slow_call_duration"):
             value = getattr(self, name)
-            if name == "timeout" and value is None:
+            if name in ("timeout", "slow_call_duration") and value is None:
                 continue
             if not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise SettingsError(f"circuit breaker: {name} is {value!r}; give seconds above 0")
-        if not isinstance(self.failure_rate, int | float) or not 0 < self.failure_rate <= 1:
-            raise SettingsError(
-                f"circuit breaker: failure_rate is {self.failure_rate!r};"
-                " give a share above 0, up to 1 (0.5 is half)"
-            )
+        for name in ("failure_rate", "slow_call_rate"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 < value <= 1:
+                raise SettingsError(
+                    f"circuit breaker: {name} is {value!r}; give a share above 0, up to 1 (0.5 is half)"
+                )
 
     @cached_property
     def recovery_ms(self) -> int:
@@ -108,6 +113,18 @@ class BreakerConfig:
     @cached_property
     def slot_ms(self) -> int:
         return max(1, math.ceil(self.window_ms / SLOTS))
+
+    @cached_property
+    def unremarkable(self) -> float:
+        """Seconds up to which a call that succeeds is neither late nor slow."""
+        limits = (self.timeout, self.slow_call_duration)
+        return min((limit for limit in limits if limit is not None), default=math.inf)
+
+    def is_late(self, seconds: float) -> bool:
+        return self.timeout is not None and seconds > self.timeout
+
+    def is_slow(self, seconds: float) -> bool:
+        return self.slow_call_duration is not None and seconds > self.slow_call_duration
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -126,11 +143,15 @@ def milliseconds(seconds: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The calls that were reported within one part of the window, which began at ``start``."""
+    """The calls that were reported within one part of the window, which began at ``start``.
+
+    ``slow``: how many of them, failed or not, were slow.
+    """
 
     start: int
     successes: int
     failures: int
+    slow: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +196,17 @@ class Breaker:
     def failures(self) -> int:
         return sum(slot.failures for slot in self.window)
 
+    @property
+    def slow(self) -> int:
+        return sum(slot.slow for slot in self.window)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """A process's outcomes since its last report, all admitted under ``epoch``.
 
-    ``run`` is the length of the run of failures that the batch ends with. ``reporter`` and ``sequence`` let a
+    ``run`` is the length of the run of failures that the batch ends with; ``slow`` counts the slow among all
+    calls, failed or not. ``reporter`` and ``sequence`` let a
     store ignore a report that it has already counted.
     """
 
@@ -190,6 +216,7 @@ class Report:
     run: int
     reporter: str = ""
     sequence: int = 0
+    slow: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +289,7 @@ class Transition:
     failures: int = 0
     run: int = 0
     override: str = ""
+    slow: int = 0
 
     @property
     def failure_rate(self) -> float:
@@ -322,6 +350,7 @@ def joined(first: Report, second: Report) -> Report:
         second,
         successes=first.successes + second.successes,
         failures=first.failures + second.failures,
+        slow=first.slow + second.slow,
         run=second.run if second.successes else first.run + second.failures,
     )
 
@@ -388,6 +417,7 @@ def _move(
         failures=breaker.failures,
         run=breaker.run,
         override=str(override.kind) if override else "",
+        slow=breaker.slow,
     )
     return Step(moved, transitions=(told,))
 
@@ -410,12 +440,15 @@ def _report(config: BreakerConfig, breaker: Breaker, report: Report, now: int) -
 def _counted(config: BreakerConfig, window: tuple[Slot, ...], report: Report, now: int) -> tuple[Slot, ...]:
     start = now - now % config.slot_ms
     slots = list(window)
-    if slots and slots[-1].start >= start:
-        last = slots.pop()
-        start, successes, failures = last.start, last.successes, last.failures
-    else:
-        successes = failures = 0
-    slots.append(Slot(start, successes + report.successes, failures + report.failures))
+    last = slots.pop() if slots and slots[-1].start >= start else Slot(start, 0, 0)
+    slots.append(
+        Slot(
+            last.start,
+            last.successes + report.successes,
+            last.failures + report.failures,
+            last.slow + report.slow,
+        )
+    )
     total = sum(slot.successes + slot.failures for slot in slots)
     while len(slots) > 1 and (
         len(slots) > SLOTS or total - slots[0].successes - slots[0].failures >= config.window_size
@@ -431,6 +464,8 @@ def _trip_reason(config: BreakerConfig, breaker: Breaker) -> str | None:
     total = breaker.successes + breaker.failures
     if total >= config.minimum_requests and breaker.failures >= config.failure_rate * total:
         return f"{breaker.failures} of {total} calls failed"
+    if total >= config.minimum_requests and 0 < breaker.slow >= config.slow_call_rate * total:
+        return f"{breaker.slow} of {total} calls slow"
     return None
 
 
@@ -473,6 +508,8 @@ def _settle(config: BreakerConfig, breaker: Breaker, settle: SettleProbe, now: i
             return Step(breaker)
         case ProbeResult.FAILURE:
             return _move(breaker, State.OPEN, "a probe failed", now, open_until=now + config.recovery_ms)
+        case ProbeResult.SLOW:
+            return _move(breaker, State.OPEN, "a probe was slow", now, open_until=now + config.recovery_ms)
         case ProbeResult.SUCCESS:
             succeeded = breaker.probe_successes + 1
             if succeeded < config.success_threshold:

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
-from regrow.breakers.cell import Cell, Gate, Probe
+from regrow.breakers.cell import FAILED, SLOW, Cell, Gate, Probe
 from regrow.breakers.process import process_reporter
 from regrow.breakers.reporter import Reporter
 from regrow.breakers.rules import BreakerConfig, Order, OrderKind, ProbeResult, State, milliseconds
@@ -49,11 +49,18 @@ class Permit:
         self._settled = False
         self._started = _clock()
 
-    def success(self) -> None:
-        """The call did what it should; later than ``timeout`` it counts as failed all the same."""
-        timeout = self._breaker.config.timeout
-        late = timeout is not None and _clock() - self._started > timeout
-        self._settle(ProbeResult.FAILURE if late else ProbeResult.SUCCESS)
+    def success(self, took: float | None = None) -> None:
+        """The call did what it should; later than ``timeout`` it counts as failed all the same.
+
+        ``took``: its seconds, when they are not those since it was admitted.
+        """
+        config = self._breaker.config
+        if took is None:
+            took = _clock() - self._started
+        if config.is_late(took):
+            self._settle(ProbeResult.FAILURE)
+        else:
+            self._settle(ProbeResult.SLOW if config.is_slow(took) else ProbeResult.SUCCESS)
 
     def failure(self, error: BaseException | None = None) -> None:
         """The call failed. With ``error``, only if the breaker counts such errors; else it is a release."""
@@ -72,11 +79,13 @@ class Permit:
             cell.settle_probe(self._probe, result)
             reporter.report_now(cell)  # whatever the result: the fleet waits for it
         elif result is ProbeResult.SUCCESS:
-            self._gate.record(False)
+            self._gate.record(0)
             if reporter.idle:
                 reporter.wake()
-        elif result is ProbeResult.FAILURE:
-            self._gate.record(True)
+        elif result is not ProbeResult.RELEASE:
+            config = self._breaker.config
+            slow = result is ProbeResult.SLOW or config.is_slow(_clock() - self._started)
+            self._gate.record((FAILED if result is ProbeResult.FAILURE else 0) | (SLOW if slow else 0))
             reporter.report_now(cell)
 
     def __enter__(self) -> Self:
@@ -121,6 +130,8 @@ class CircuitBreaker:
         failure_rate: float = _DEFAULT,
         half_open_max_calls: int = _DEFAULT,
         window_seconds: float = _DEFAULT,
+        slow_call_duration: float | None = _DEFAULT,
+        slow_call_rate: float = _DEFAULT,
         record: Matchers = (Exception,),
         ignore: Matchers = (),
         probe_wait: float = 0.0,
@@ -136,6 +147,8 @@ class CircuitBreaker:
             "failure_rate": failure_rate,
             "half_open_max_calls": half_open_max_calls,
             "window_seconds": window_seconds,
+            "slow_call_duration": slow_call_duration,
+            "slow_call_rate": slow_call_rate,
         }
         given = {key: value for key, value in chosen.items() if value is not _DEFAULT}
         self.name = _checked(name)
@@ -276,22 +289,25 @@ class CircuitBreaker:
             # Passing on no keywords is cheaper than passing on an empty dict of them.
             result = fn(*args, **kwargs) if kwargs else fn(*args)  # type: ignore[call-arg]
         except BaseException as error:
-            self._failed(gate, error)
+            self._failed(gate, error, _clock() - started)
             raise
-        if _clock() - started > cell.late_after:
-            self._count_failure(gate)
+        took = _clock() - started
+        if took > cell.unremarkable:
+            self._count(gate, took, failed=cell.config.is_late(took))
         else:
-            gate.record(False)
+            gate.record(0)
             if self._reporter.idle:
                 self._reporter.wake()
         return result
 
-    def _failed(self, gate: Gate, error: BaseException) -> None:
+    def _failed(self, gate: Gate, error: BaseException, took: float) -> None:
         if self.judge(error) is ProbeResult.FAILURE:
-            self._count_failure(gate)
+            self._count(gate, took, failed=True)
 
-    def _count_failure(self, gate: Gate) -> None:
-        gate.record(True)
+    def _count(self, gate: Gate, took: float, *, failed: bool) -> None:
+        """An outcome worth telling soon: a failed call, or a slow one."""
+        slow = self._cell.config.is_slow(took)
+        gate.record((FAILED if failed else 0) | (SLOW if slow else 0))
         self._reporter.report_now(self._cell)
 
     async def call_async(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -338,12 +354,13 @@ class CircuitBreaker:
             try:
                 result = fn(*args, **kwargs) if kwargs else fn(*args)  # type: ignore[call-arg]
             except BaseException as error:
-                self._failed(gate, error)
+                self._failed(gate, error, clock() - started)
                 raise
-            if clock() - started > cell.late_after:
-                self._count_failure(gate)
+            took = clock() - started
+            if took > cell.unremarkable:
+                self._count(gate, took, failed=cell.config.is_late(took))
             else:
-                gate.record(False)
+                gate.record(0)
                 if reporter.idle:
                     reporter.wake()
             return result

@@ -21,8 +21,8 @@ class BreakerStatus:
 
     ``state``: closed, open or half_open. ``since`` is None for one that never changed. ``retry_after``:
     seconds until a call may be tried, None when only a person can say. ``successes`` and ``failures``: calls
-    in the window; ``run``: failures in a row; ``probes``: leases given out. ``override``: forced_open,
-    disabled or None.
+    in the window, ``slow`` of them slow; ``run``: failures in a row; ``probes``: leases given out.
+    ``override``: forced_open, disabled or None.
     """
 
     name: str
@@ -39,6 +39,7 @@ class BreakerStatus:
     override_reason: str | None
     override_until: datetime | None
     config: BreakerConfig
+    slow: int = 0
 
     @property
     def failure_rate(self) -> float | None:
@@ -101,6 +102,7 @@ def status_of(name: str, outcome: Outcome) -> BreakerStatus | None:
         retry_after=None if left is None else left / 1000,
         successes=breaker.successes,
         failures=breaker.failures,
+        slow=breaker.slow,
         run=breaker.run,
         probes=len(breaker.leases),
         override=override.kind.value if override else None,

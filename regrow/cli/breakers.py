@@ -189,6 +189,7 @@ def _print_breaker(breaker: BreakerStatus) -> None:
             ("since", when(breaker.since)),
             ("retry in", None if breaker.retry_after is None else lasted(breaker.retry_after)),
             ("failed calls", f"{breaker.failures} of {calls} in the window, {breaker.run} in a row"),
+            ("slow calls", f"{breaker.slow} of {calls} in the window" if breaker.slow else None),
             ("by hand", by_hand if breaker.override else None),
             ("until", when(breaker.override_until) if breaker.override_until else None),
             *breaker.config.as_dict().items(),

@@ -238,6 +238,10 @@ class BreakerSettings(Section):
     """Calls in the window before the failure rate counts."""
     failure_rate: Share
     """The share of failures that opens it."""
+    slow_call_duration: Seconds | None = None
+    """A call that takes longer counts as slow; without it, none does."""
+    slow_call_rate: Share
+    """The share of slow calls that opens it."""
     half_open_max_calls: Positive
     """Probes at a time."""
 

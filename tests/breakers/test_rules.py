@@ -76,6 +76,18 @@ class TestTripping:
         breaker = report(Breaker(), "fsfsfsfs", NOW)
         assert report(breaker, "sf", NOW + 61_000).state is State.CLOSED
 
+    def test_opens_when_half_of_at_least_ten_calls_were_slow_though_none_failed(self):
+        breaker = apply(CONFIG, Breaker(), Report(0, 9, 0, 0, slow=9), NOW).breaker
+        assert breaker.state is State.CLOSED
+        step = apply(CONFIG, breaker, Report(0, 1, 0, 0), NOW)
+        assert step.breaker.state is State.OPEN
+        assert (step.transitions[0].reason, step.transitions[0].slow) == ("9 of 10 calls slow", 9)
+
+    def test_slow_calls_older_than_the_window_count_no_more(self):
+        breaker = apply(CONFIG, Breaker(), Report(0, 9, 0, 0, slow=9), NOW).breaker
+        later = apply(CONFIG, breaker, Report(0, 10, 0, 0, slow=4), NOW + 61_000).breaker
+        assert (later.state, later.slow) == (State.CLOSED, 4)
+
     def test_an_outcome_of_an_earlier_epoch_is_dropped(self):
         breaker = opened()
         closed = apply(CONFIG, breaker, Order(OrderKind.RESET, "ann", ""), NOW).breaker
@@ -111,6 +123,11 @@ class TestRecovering:
         breaker = apply(CONFIG, half, SettleProbe("a", half.epoch, ProbeResult.FAILURE), NOW + 61_000).breaker
         assert breaker.state is State.OPEN
         assert rules.retry_after_ms(breaker, NOW + 61_000) == 60_000
+
+    def test_a_probe_that_was_slow_opens_it_again(self):
+        half = apply(CONFIG, opened(), AskProbe("a"), NOW + 60_000).breaker
+        step = apply(CONFIG, half, SettleProbe("a", half.epoch, ProbeResult.SLOW), NOW + 61_000)
+        assert (step.breaker.state, step.transitions[0].reason) == (State.OPEN, "a probe was slow")
 
     def test_a_probe_given_back_counts_for_nothing_and_frees_its_place(self):
         half = apply(CONFIG, opened(), AskProbe("a"), NOW + 60_000).breaker

@@ -210,6 +210,33 @@ def test_a_plain_call_that_returns_late_keeps_its_result_and_counts_as_failed(ma
     assert breaker.state == "open"
 
 
+@pytest.mark.parametrize("shape", ["call", "decorator", "permit", "async"])
+def test_slow_calls_open_it_though_every_one_succeeded_and_kept_its_result(make, shape):
+    breaker = make(slow_call_duration=0.005, minimum_requests=3, slow_call_rate=1.0, recovery_timeout=60)
+
+    def slow():
+        time.sleep(0.006)
+        return 42
+
+    async def slow_too():
+        return slow()
+
+    def permitted():
+        with breaker.admit():
+            return slow()
+
+    call = {
+        "call": lambda: breaker.call(slow),
+        "decorator": breaker(slow),
+        "permit": permitted,
+        "async": lambda: asyncio.run(breaker.call_async(slow_too)),
+    }[shape]
+    assert [call() for _ in range(3)] == [42, 42, 42]
+    assert breaker.state == "open"
+    (told,) = breaker._reporter.memory.transitions("payments")
+    assert told.reason == "3 of 3 calls slow"
+
+
 @pytest.mark.parametrize("shape", ["call", "with"])
 def test_a_coroutine_is_cancelled_at_its_timeout_and_counts_as_failed(make, shape):
     breaker = make(failure_threshold=1, timeout=0.02, recovery_timeout=60, record=OSError)

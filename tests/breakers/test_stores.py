@@ -218,6 +218,7 @@ _configs = st.builds(
     failure_rate=st.sampled_from([0.1, 1 / 3, 0.5, 1.0]),
     half_open_max_calls=st.integers(1, 3),
     window_seconds=st.sampled_from([1.0, 10.0, 60.0]),
+    slow_call_rate=st.sampled_from([0.1, 1 / 3, 1.0]),
 )
 
 
@@ -246,13 +247,23 @@ class Differ:
                 sequence = self.chance.randint(1, 10**6) if pick() < 0.8 else 1
                 successes = self.chance.choice([0, 0, 1, 5])
                 return Report(
-                    max(0, epoch), successes, failures, self.chance.randint(0, failures), "host-1", sequence
+                    max(0, epoch),
+                    successes,
+                    failures,
+                    self.chance.randint(0, failures),
+                    "host-1",
+                    sequence,
+                    slow=self.chance.choice([0, 0, 1, successes + failures]),
                 )
             case "ask":
                 self.tokens.append(f"t{len(self.tokens)}")
                 return AskProbe(self.tokens[-1])
             case "settle":
-                results = [ProbeResult.SUCCESS] * 3 + [ProbeResult.FAILURE, ProbeResult.RELEASE]
+                results = [ProbeResult.SUCCESS] * 4 + [
+                    ProbeResult.FAILURE,
+                    ProbeResult.SLOW,
+                    ProbeResult.RELEASE,
+                ]
                 return SettleProbe(
                     self.chance.choice(self.tokens[-3:]), self.epoch, self.chance.choice(results)
                 )
