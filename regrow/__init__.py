@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from regrow.version import __version__
 
 if TYPE_CHECKING:
-    from regrow import breakers, celery, dead_letters, errors, retries
+    from regrow import asgi, breakers, celery, dead_letters, errors, intake, retries, wsgi
     from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
     from regrow.configuration import configure
     from regrow.errors import CircuitOpenError, RegrowError, SettingsError, StoreUnavailableError
@@ -32,7 +32,7 @@ _HOMES = {
     "retry": "regrow.retries",
     "retry_http_requests": "regrow.retries",
 }
-_ROOMS = ("breakers", "celery", "dead_letters", "errors", "retries")
+_ROOMS = ("asgi", "breakers", "celery", "dead_letters", "errors", "intake", "retries", "wsgi")
 
 
 def __getattr__(name: str) -> Any:
@@ -59,6 +59,7 @@ __all__ = [
     "SettingsError",
     "StoreUnavailableError",
     "__version__",
+    "asgi",
     "attempts",
     "breakers",
     "celery",
@@ -66,7 +67,9 @@ __all__ = [
     "dead_letters",
     "errors",
     "get_circuit_breaker",
+    "intake",
     "retries",
     "retry",
     "retry_http_requests",
+    "wsgi",
 ]

@@ -28,6 +28,7 @@ def loaded_after(code: str) -> set[str]:
         "import regrow; regrow.CircuitBreaker('a').call(int)",
         "import regrow; regrow.configure(redis_url='redis://127.0.0.1:1'); regrow.get_circuit_breaker('a')",
         "import regrow; regrow.retry()(int)(); regrow.retry_http_requests()(int)(); regrow.RetryPolicy()",
+        "import regrow; regrow.asgi.ReliabilityMiddleware(None, {'/a': 'a'}); regrow.wsgi, regrow.intake",
         "import regrow; regrow.CircuitOpenError, regrow.RegrowError, regrow.breakers, regrow.retries",
     ],
 )

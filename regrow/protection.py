@@ -1,0 +1,179 @@
+"""What both middlewares decide: which breaker guards a path, what a refusal says, how a request went.
+
+No protocol here: ``regrow.asgi`` and ``regrow.wsgi`` translate.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from regrow.breakers.service import CircuitBreaker, Permit, get_circuit_breaker
+from regrow.errors import CircuitOpenError, SettingsError
+from regrow.intake import Intake
+
+Service = str | CircuitBreaker | Mapping[str, Any]
+"""A breaker's name, a breaker, or its settings with its name as ``service``."""
+
+EXEMPT = ("/health/live",)
+STREAM_ANSWERS = 1.0  # seconds after which a body that still flows has shown that the service answers
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The answer instead of a call: status 503, when to come back, and a problem document (RFC 9457).
+
+    It names no service: who is told to wait need not know what we are made of.
+    """
+
+    retry_after: int
+    body: bytes
+
+    status = 503
+    reason = "Service Unavailable"
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        return [
+            ("content-type", "application/problem+json"),
+            ("content-length", str(len(self.body))),
+            ("retry-after", str(self.retry_after)),
+            ("cache-control", "no-store"),
+        ]
+
+
+def refusal(seconds: float) -> Refusal:
+    """The refusal that asks to stay away for ``seconds``, told in whole ones, rounded up, at least 1."""
+    wait = max(1, math.ceil(seconds))
+    problem = {
+        "type": "about:blank",
+        "title": Refusal.reason,
+        "status": Refusal.status,
+        "detail": f"This is not available for now. Try again in {wait} s.",
+        "retry_after": wait,
+    }
+    return Refusal(wait, json.dumps(problem).encode())
+
+
+class Protection:
+    """Paths and their breakers. Prefixes end at a slash: ``/api`` covers ``/api/x`` and not ``/apiary``."""
+
+    def __init__(
+        self,
+        protected: Mapping[str, Service] | None = None,
+        *,
+        exempt: Iterable[str] = EXEMPT,
+        intake: Intake | None = None,
+        drain_retry_after: float = 5.0,
+    ) -> None:
+        breakers = {_prefix(path): _breaker(path, service) for path, service in (protected or {}).items()}
+        # Longest first, so that the first that covers a path is the nearest.
+        self._breakers = [
+            (prefix, prefix + "/", breakers[prefix]) for prefix in sorted(breakers, key=len, reverse=True)
+        ]
+        self._exempt = [(prefix, prefix + "/") for prefix in map(_prefix, exempt)]
+        self.intake = intake or Intake()
+        self.draining = refusal(drain_retry_after)
+
+    def exempts(self, path: str) -> bool:
+        """Whether requests for ``path`` are neither counted, guarded nor turned away."""
+        return any(path == prefix or path.startswith(below) for prefix, below in self._exempt)
+
+    def breaker_for(self, path: str) -> CircuitBreaker | None:
+        """The breaker of the longest prefix that covers ``path``."""
+        for prefix, below, breaker in self._breakers:
+            if path == prefix or path.startswith(below):
+                return breaker
+        return None
+
+
+class Exchange:
+    """One request that was let in, from its answer's head to its end; it settles the permit.
+
+    - an error, or a status of 500 and above, is a failure; so is an answer whose head came after ``timeout``,
+      and one that ends in the middle;
+    - a whole answer is a success; so is a body that has flowed for a second: a stream may last for hours;
+    - a client that went away says nothing about us.
+    """
+
+    __slots__ = ("_began", "_clock", "_gone", "_head_at", "_permit", "_status", "_whole")
+
+    def __init__(self, permit: Permit | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._permit = permit
+        self._clock = clock
+        self._began = clock()
+        self._head_at = 0.0
+        self._status = 0
+        self._whole = self._gone = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer has begun, so that no other can be given."""
+        return self._status != 0
+
+    def head(self, status: int) -> None:
+        """The answer begins; again when an error replaced it before it was sent."""
+        self._status = status
+        self._head_at = self._clock()
+
+    def flow(self) -> None:
+        """A part of the body went out, and there is more."""
+        if self._permit is not None and self._clock() - self._head_at > STREAM_ANSWERS:
+            self.complete()
+
+    def complete(self) -> None:
+        """The answer is whole. With a status of 500 and above :meth:`end` decides, or the error behind it."""
+        self._whole = True
+        if self._permit is not None and 0 < self._status < 500:
+            self._permit.success(self._head_at - self._began)
+
+    def lose(self) -> None:
+        """The client went away. After a whole answer it may."""
+        self._gone = self._gone or not self._whole
+
+    def fail(self, error: BaseException) -> None:
+        """The application raised, or was cancelled."""
+        if self._permit is None:
+            return
+        if self._gone or not isinstance(error, Exception):
+            self._permit.release()
+        else:
+            self._permit.failure(error)
+
+    def end(self) -> None:
+        """The application is done with the request; if its answer is not whole, it failed."""
+        if self._permit is None:
+            return
+        if self._gone:
+            self._permit.release()
+        else:
+            self._permit.failure()
+
+    def refusal_for(self, error: CircuitOpenError) -> Refusal | None:
+        """What to answer when a breaker inside the application refused and nobody caught it."""
+        return None if self.answered else refusal(error.retry_after)
+
+
+def _prefix(path: str) -> str:
+    if not path.startswith("/"):
+        raise SettingsError(f"protected path {path!r}: begin it with a slash, as requests do")
+    return path.rstrip("/")
+
+
+def _breaker(path: str, service: Service) -> CircuitBreaker:
+    if isinstance(service, CircuitBreaker):
+        return service
+    if isinstance(service, str):
+        return get_circuit_breaker(service)
+    settings = dict(service)
+    name = settings.pop("service", None)
+    if name is None:
+        raise SettingsError(f"protected path {path!r}: its settings lack 'service', the breaker's name")
+    try:
+        return get_circuit_breaker(name, **settings)
+    except TypeError as error:
+        raise SettingsError(f"protected path {path!r}: {error}") from error

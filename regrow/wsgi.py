@@ -1,0 +1,174 @@
+"""Middleware for WSGI applications (Flask, Django, Bottle)::
+
+app.wsgi_app = regrow.wsgi.ReliabilityMiddleware(app.wsgi_app, {"/api/v1/messages/": "messaging"})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from regrow.errors import CircuitOpenError
+from regrow.intake import Intake
+from regrow.protection import EXEMPT, Exchange, Protection, Refusal, Service, refusal
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class ReliabilityMiddleware:
+    """Guards paths by circuit breakers, counts what is in hand, turns requests away while draining.
+
+    Settings as in :class:`regrow.asgi.ReliabilityMiddleware`. A request is in hand until the server has
+    closed its body; a body that is closed before its end was given up by the client.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        protected: Mapping[str, Service] | None = None,
+        *,
+        exempt: Iterable[str] = EXEMPT,
+        intake: Intake | None = None,
+        drain_retry_after: float = 5.0,
+    ) -> None:
+        self.app = app
+        self._protection = Protection(
+            protected, exempt=exempt, intake=intake, drain_retry_after=drain_retry_after
+        )
+        self.intake = self._protection.intake
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in hand."""
+        return self.intake.in_flight
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Answer 503 from now on, wait for what is in hand; False when ``timeout`` seconds were too few."""
+        return self.intake.drain(timeout)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        path = path_of(environ)
+        if self._protection.exempts(path):
+            return self.app(environ, start_response)
+        if not self.intake.enter():
+            return _refuse(self._protection.draining, environ, start_response)
+        try:
+            body, in_hand = self._guarded(path, environ, start_response)
+        except BaseException:
+            self.intake.leave()
+            raise
+        if not in_hand:
+            self.intake.leave()
+        return body
+
+    def _guarded(
+        self, path: str, environ: Environ, start_response: StartResponse
+    ) -> tuple[Iterable[bytes], bool]:
+        """The body, and whether its end is still to come."""
+        breaker = self._protection.breaker_for(path)
+        try:
+            permit = breaker.admit() if breaker is not None else None
+        except CircuitOpenError as error:
+            return _refuse(refusal(error.retry_after), environ, start_response), False
+        exchange = Exchange(permit)
+
+        def starting(status: str, *rest: Any) -> Any:
+            exchange.head(int(status[:3]))
+            return start_response(status, *rest)
+
+        def refuse(error: CircuitOpenError) -> Iterable[bytes] | None:
+            answer = exchange.refusal_for(error)
+            return None if answer is None else _refuse(answer, environ, start_response)
+
+        try:
+            body = self.app(environ, starting)
+        except CircuitOpenError as error:
+            exchange.fail(error)
+            refused = refuse(error)
+            if refused is None:
+                raise
+            return refused, False
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        kind = _SizedBody if hasattr(body, "__len__") else _Body
+        return kind(body, exchange, self.intake, refuse), True
+
+
+class _Body:
+    """The application's body, watched to its end. The server closes it once, whatever happened."""
+
+    def __init__(
+        self,
+        body: Iterable[bytes],
+        exchange: Exchange,
+        intake: Intake,
+        refuse: Callable[[CircuitOpenError], Iterable[bytes] | None],
+    ) -> None:
+        self._body = body
+        self._parts: Iterator[bytes] | None = None
+        self._exchange = exchange
+        self._intake = intake
+        self._refuse = refuse
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            if self._parts is None:
+                self._parts = iter(self._body)
+            part = next(self._parts)
+        except StopIteration:
+            self._exchange.complete()
+            raise
+        except CircuitOpenError as error:
+            self._exchange.fail(error)
+            refused = self._refuse(error)
+            if refused is None:
+                raise
+            self._parts = iter(refused)
+            return next(self._parts, b"")
+        except BaseException as error:
+            self._exchange.fail(error)
+            raise
+        if self._exchange.answered:
+            self._exchange.flow()
+        return part
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if hasattr(self._body, "close"):
+                self._body.close()
+        except BaseException as error:
+            self._exchange.fail(error)
+            raise
+        finally:
+            self._exchange.lose()
+            self._exchange.end()
+            self._intake.leave()
+
+
+class _SizedBody(_Body):
+    """A body of known length in parts, from which servers tell a ``Content-Length``."""
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]
+
+
+def path_of(environ: Environ) -> str:
+    """The path within the application, as text."""
+    path: str = environ.get("PATH_INFO", "") or "/"
+    return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
+
+
+def _refuse(answer: Refusal, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    headers = [(name.title(), value) for name, value in answer.headers]
+    start_response(f"{answer.status} {answer.reason}", headers)
+    return [] if environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
