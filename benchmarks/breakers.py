@@ -1,0 +1,364 @@
+"""What a guarded call costs while all is well: ours, shared through Redis, beside the libraries people use."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import signal
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+
+import redis
+
+from benchmarks.peers import Guard, Missing, contender, Policy
+from benchmarks.reach import Reach, interleaved
+from regrow.breakers.redis_store import TIMEOUT, RedisStore
+from regrow.breakers.reporter import Reporter
+from regrow.redis import connect
+from tests.servers import RedisServer
+from tests.waiting import eventually
+
+import regrow
+
+REPETITIONS = 9
+A_RUN = 0.1  # seconds that one run of one contender takes, about
+FROZEN_SECONDS = 3.0
+FAILS = 50  # one call in so many fails while the latency is looked at
+
+SYNC = {
+    "pybreaker in memory": "pybreaker_memory",
+    "pybreaker with Redis": "pybreaker_redis",
+    "circuitbreaker in memory": "circuitbreaker",
+    "purgatory in memory": "purgatory",
+    "interlock-cb in memory": "interlock_memory",
+    "interlock-cb with Redis": "interlock_redis",
+    "nopanic-redis": "nopanic_redis",
+}
+ASYNC = {
+    "circuitbreaker in memory, async": "circuitbreaker",
+    "purgatory in memory, async": "purgatory_async",
+    "aiobreaker in memory, async": "aiobreaker",
+    "interlock-cb in memory, async": "interlock_memory",
+}
+
+OURS = "ours with Redis"
+FROZEN = "ours, Redis frozen"
+
+
+def measure() -> list[Reach]:
+    server = RedisServer().start()
+    try:
+        return _measure(server)
+    finally:
+        server.signal(signal.SIGCONT)
+        server.close()
+
+
+def _measure(server: RedisServer) -> list[Reach]:
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(_counted(server.url))
+        trips = _round_trips(server, ours)  # while no other client is there
+        worst = _latency_frozen(server, ours)
+        runs, missing = _runs(server, ours, stack)
+        costs = interleaved(runs, REPETITIONS)
+    _show(costs, missing)
+    print(
+        f"\n{trips.calls} calls on the closed path: {trips.by_callers} round trips of theirs"
+        f" ({trips.at_server} commands at the server, {trips.by_reporter} of them the reporter's,"
+        f" {trips.by_reporter / trips.seconds:.0f} a second)"
+    )
+    print(
+        f"admit + record over {FROZEN_SECONDS:g} s from the moment Redis froze, one call in {FAILS} failing:"
+        f" p50 {worst[0.5]:.1f} µs, p99 {worst[0.99]:.1f} µs, p99.9 {worst[0.999]:.1f} µs"
+    )
+    found = [
+        Reach("breaker_round_trips_closed_calls", trips.by_callers, "<=", 0),
+        Reach("breaker_round_trips_frozen_calls", worst["round_trips"], "<=", 0),
+        Reach("breaker_p999_frozen_milliseconds", worst[0.999] / 1000, "<=", 1.0),
+    ]
+    for name, other, target in (
+        ("breaker_cost_to_circuitbreaker_ratio", "circuitbreaker in memory", 0.6),
+        ("breaker_cost_to_pybreaker_redis_ratio", "pybreaker with Redis", 0.01),
+    ):
+        if other in costs:
+            found.append(Reach(name, costs[OURS] / costs[other], "<=", target))
+            found.append(
+                Reach(name.replace("cost", "cost_frozen"), costs[FROZEN] / costs[other], "<=", target)
+            )
+    return found
+
+
+# The contenders -------------------------------------------------------------------------------------------
+
+
+class Ours:
+    """A breaker of ours whose Redis connections count what is sent, by the thread that sends it."""
+
+    def __init__(self, url: str) -> None:
+        self.sent: Counter[str] = Counter()
+        client = connect(url, socket_timeout=TIMEOUT, connect_timeout=TIMEOUT, waiting=False)
+        send = client.execute_command
+
+        def counted(*args, **options):
+            self.sent[threading.current_thread().name] += 1
+            return send(*args, **options)
+
+        client.execute_command = counted
+        self.reporter = Reporter(RedisStore(client))
+        self.breaker = regrow.CircuitBreaker("payments", reporter=self.reporter)
+
+    @property
+    def by_reporter(self) -> int:
+        return self.sent["regrow-breakers"]
+
+    @property
+    def by_callers(self) -> int:
+        return sum(self.sent.values()) - self.by_reporter
+
+
+@contextlib.contextmanager
+def _counted(url: str) -> Iterator[Ours]:
+    ours = Ours(url)
+    ours.breaker.call(nothing)
+    eventually(lambda: ours.breaker._cell.gate.heard, 5)
+    yield ours
+    ours.reporter.close()
+
+
+def nothing() -> None:
+    """The guarded call."""
+
+
+async def nothing_async() -> None:
+    """The guarded call."""
+
+
+def _runs(
+    server: RedisServer, ours: Ours, stack: contextlib.ExitStack
+) -> tuple[dict[str, Callable[[], float]], dict[str, str]]:
+    guarded = ours.breaker(nothing)
+    runs = {
+        "bare call": _timed(nothing),
+        OURS: _timed(guarded),
+        "ours with Redis, call(fn)": _timed(lambda: ours.breaker.call(nothing)),
+        "ours with Redis, 8 threads": _timed_in_threads(guarded, 8),
+        FROZEN: _frozen(server, ours, guarded),
+        "bare call, async": _timed_async(nothing_async),
+        "ours with Redis, async": _timed_async(ours.breaker(nothing_async)),
+    }
+    missing = {}
+    for names, function, timed in ((SYNC, nothing, _timed), (ASYNC, nothing_async, _timed_async)):
+        for shown, name in names.items():
+            try:
+                guard = contender(name)(server.url, Policy())
+                stack.callback(guard.close)
+                runs[shown] = _tried(guard, function, timed)
+            except Missing as reason:
+                missing[shown] = str(reason)
+    runs["Redis PING"] = _timed(stack.enter_context(redis.Redis.from_url(server.url)).ping)
+    return runs, missing
+
+
+def _tried(guard: Guard, function: Callable, timed: Callable) -> Callable[[], float]:
+    try:
+        return timed(guard.decorate(function))
+    except Exception as error:
+        raise Missing(f"{type(error).__name__}: {error}") from error
+
+
+# Timing: each returns a run, which returns µs a call ------------------------------------------------------
+
+
+def _timed(fn: Callable[[], object]) -> Callable[[], float]:
+    def loop(times: int) -> float:
+        began = time.perf_counter()
+        for _ in itertools.repeat(None, times):
+            fn()
+        return time.perf_counter() - began
+
+    return _steady(loop)
+
+
+def _timed_async(fn: Callable[[], Awaitable[object]]) -> Callable[[], float]:
+    async def loop(times: int) -> float:
+        began = time.perf_counter()
+        for _ in itertools.repeat(None, times):
+            await fn()
+        return time.perf_counter() - began
+
+    return _steady(lambda times: asyncio.run(loop(times)))
+
+
+def _timed_in_threads(fn: Callable[[], object], threads: int) -> Callable[[], float]:
+    """Time on the wall over all calls made: what one call costs the process."""
+
+    def loop(times: int) -> float:
+        start = threading.Barrier(threads + 1)
+
+        def work() -> None:
+            start.wait()
+            for _ in itertools.repeat(None, times // threads):
+                fn()
+
+        workers = [threading.Thread(target=work) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        start.wait()
+        began = time.perf_counter()
+        for worker in workers:
+            worker.join()
+        return time.perf_counter() - began
+
+    return _steady(loop)
+
+
+def _steady(loop: Callable[[int], float]) -> Callable[[], float]:
+    """As many calls as fill :data:`A_RUN`, without the collector's pauses."""
+    times = 64
+    while (took := loop(times)) < A_RUN / 8:
+        times *= 4
+    times = max(64, int(times * A_RUN / took))
+
+    def run() -> float:
+        gc.collect()
+        gc.disable()
+        try:
+            return loop(times) / times * 1e6
+        finally:
+            gc.enable()
+
+    return run
+
+
+def _frozen(server: RedisServer, ours: Ours, guarded: Callable[[], object]) -> Callable[[], float]:
+    """The same calls with Redis stopped: it answers nothing, its sockets stay open.
+
+    The dearer of two moments: while nobody has noticed yet, and when the breaker goes on by itself.
+    """
+    timed = _timed(guarded)
+
+    def run() -> float:
+        with _redis_frozen(server, ours):
+            unnoticed = timed()
+            eventually(lambda: guarded() or ours.reporter.local, 10)
+            return max(unnoticed, timed())
+
+    return run
+
+
+@contextlib.contextmanager
+def _redis_frozen(server: RedisServer, ours: Ours) -> Iterator[None]:
+    server.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.signal(signal.SIGCONT)
+        eventually(lambda: server.answers() and not ours.reporter.local and _heard(ours), 10)
+
+
+def _heard(ours: Ours) -> bool:
+    """Everyone is back: the breaker has heard of the store since."""
+    ours.breaker.call(nothing)
+    return ours.breaker._cell.gate.admits
+
+
+# Round trips and latency ----------------------------------------------------------------------------------
+
+
+class Trips:
+    calls: int
+    seconds: float
+    at_server: int
+    by_reporter: int
+    by_callers: int
+
+
+def _round_trips(server: RedisServer, ours: Ours, seconds: float = 2.0) -> Trips:
+    """Counted where they arrive. What Lua does inside a script is no round trip, and MONITOR tells it apart."""
+    guarded = ours.breaker(nothing)
+    trips = Trips()
+    with _monitor(server.url) as seen:
+        reporter, callers = ours.by_reporter, ours.by_callers
+        began = time.perf_counter()
+        trips.calls = 0
+        while time.perf_counter() - began < seconds:
+            for _ in itertools.repeat(None, 1000):
+                guarded()
+            trips.calls += 1000
+        trips.seconds = time.perf_counter() - began
+        time.sleep(0.3)  # what was said last is on its way
+        trips.by_reporter = ours.by_reporter - reporter
+        sent_by_callers = ours.by_callers - callers
+    trips.at_server = len(seen)
+    trips.by_callers = max(sent_by_callers, trips.at_server - trips.by_reporter)
+    return trips
+
+
+@contextlib.contextmanager
+def _monitor(url: str) -> Iterator[list[str]]:
+    """The commands that arrive at the server from any client, as they come."""
+    seen: list[str] = []
+    client = redis.Redis.from_url(url, socket_timeout=0.5)
+    with client, client.monitor() as feed:
+        stop = threading.Event()
+
+        def listen() -> None:
+            while not stop.is_set():
+                with contextlib.suppress(redis.TimeoutError):
+                    told = feed.next_command()
+                    if told["client_type"] != "lua":
+                        seen.append(told["command"].split(" ", 1)[0])
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        try:
+            yield seen
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _latency_frozen(server: RedisServer, ours: Ours) -> dict[float | str, float]:
+    """Percentiles in µs of admit + record, from the freeze on: before the loss is noticed, during, after.
+
+    Twenty calls each millisecond, so that they meet everything the reporter does meanwhile.
+    """
+    breaker, found, clock = ours.breaker, [], time.perf_counter_ns
+    failed = OSError()
+    callers = ours.by_callers
+    with _redis_frozen(server, ours):
+        until = time.monotonic() + FROZEN_SECONDS
+        for number in itertools.count():
+            if number % 20 == 0:
+                time.sleep(0.001)
+                if time.monotonic() > until:
+                    break
+            began = clock()
+            permit = breaker.admit()
+            if number % FAILS:
+                permit.success()
+            else:
+                permit.failure(failed)
+            found.append(clock() - began)
+    cuts = statistics.quantiles(found, n=1000)
+    return {
+        0.5: cuts[499] / 1e3,
+        0.99: cuts[989] / 1e3,
+        0.999: cuts[998] / 1e3,
+        "round_trips": ours.by_callers - callers,
+    }
+
+
+def _show(costs: dict[str, float], missing: dict[str, str]) -> None:
+    print(f"\nmedians of {REPETITIONS} runs that took turns; µs a call, and times ours\n")
+    ours, ours_async = costs[OURS], costs["ours with Redis, async"]
+    for name, cost in costs.items():
+        times = cost / (ours_async if name.endswith("async") else ours)
+        print(f"  {name:34} {cost:9.3f} {times:9.2f}")
+    for name, reason in missing.items():
+        print(f"  {name:34} not measured: {reason}")
