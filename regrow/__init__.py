@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from regrow.version import __version__
 
 if TYPE_CHECKING:
-    from regrow import asgi, breakers, celery, dead_letters, errors, intake, retries, wsgi
+    from regrow import asgi, breakers, celery, dead_letters, errors, httpx, intake, retries, wsgi
     from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
     from regrow.configuration import configure
     from regrow.errors import CircuitOpenError, RegrowError, SettingsError, StoreUnavailableError
@@ -32,7 +32,7 @@ _HOMES = {
     "retry": "regrow.retries",
     "retry_http_requests": "regrow.retries",
 }
-_ROOMS = ("asgi", "breakers", "celery", "dead_letters", "errors", "intake", "retries", "wsgi")
+_ROOMS = ("asgi", "breakers", "celery", "dead_letters", "errors", "httpx", "intake", "retries", "wsgi")
 
 
 def __getattr__(name: str) -> Any:
@@ -67,6 +67,7 @@ __all__ = [
     "dead_letters",
     "errors",
     "get_circuit_breaker",
+    "httpx",
     "intake",
     "retries",
     "retry",

@@ -141,6 +141,7 @@ class Cell:
         # What the shared store said last, and when: what to go on from without it, or to tell it again.
         self.fleet: Outcome | None = None
         self.fleet_at = -math.inf
+        self.holders: float = math.inf  # breakers of passing keys that use it; infinite: it stays
         self._clear()
 
     @property
@@ -278,6 +279,11 @@ class Cell:
         if self.gate.state is State.OPEN and self.refused and not self.prefetched:
             held.append(self.gate.reopens_at)
         return min(held, default=math.inf)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody would miss it: nothing to tell, nothing held, nobody who waits."""
+        return not (self.busy or self.running or self.parked or self.backlog or self.waiters)
 
     @property
     def busy(self) -> bool:

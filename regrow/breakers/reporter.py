@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -60,6 +61,7 @@ class Reporter:
         """Nobody listens for outcomes at the moment: whoever leaves one calls :meth:`wake`."""
         self._cells: dict[str, Cell] = {}
         self._explicit: set[str] = set()
+        self._released: deque[Cell] = deque()
         self._begin()
         _reporters.add(self)
 
@@ -92,7 +94,35 @@ class Reporter:
                 )
             if config is not None:
                 self._explicit.add(name)
+            cell.holders = math.inf
             return cell
+
+    def hold(self, name: str, config: BreakerConfig) -> Cell:
+        """The one cell of this name, for as long as a breaker of a passing key needs it."""
+        with self._lock:
+            cell = self._cells.get(name)
+            if cell is None:
+                cell = self._cells[name] = Cell(name, config)
+                cell.holders = 0
+            cell.holders += 1
+            return cell
+
+    def release(self, cell: Cell) -> None:
+        """One holder less. Called while garbage is collected, at any point of any thread: takes no lock."""
+        self._released.append(cell)
+
+    def _drop_released(self) -> None:
+        """Let go of cells that nobody holds and that have nothing left to tell."""
+        for _ in range(len(self._released)):
+            cell = self._released.popleft()
+            if not cell.idle:
+                self._released.append(cell)  # next time
+                continue
+            with self._lock:
+                cell.holders -= 1
+                if cell.holders <= 0 and self._cells.get(cell.name) is cell:
+                    del self._cells[cell.name]
+                    self.memory.drop(cell.name)
 
     @property
     def local(self) -> bool:
@@ -267,6 +297,7 @@ class Reporter:
             worked = worked or cell.busy or bool(cell.waiters) or now < cell.wanted_until
             if self._needs_turn(cell, now):
                 self._turn_safely(cell)
+        self._drop_released()
         return worked
 
     def _needs_turn(self, cell: Cell, now: float) -> bool:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from regrow.breakers.cell import FAILED, SLOW, Cell, Gate, Probe
 from regrow.breakers.process import process_reporter
@@ -22,6 +22,9 @@ from regrow.breakers.reporter import Reporter
 from regrow.breakers.rules import BreakerConfig, Order, OrderKind, ProbeResult, State, milliseconds
 from regrow.errors import CircuitOpenError, SettingsError
 from regrow.matching import Matcher, Matchers, matchers, matches
+
+if TYPE_CHECKING:
+    from regrow.breakers.keyed import RecentlyUsed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,6 +68,11 @@ class Permit:
     def failure(self, error: BaseException | None = None) -> None:
         """The call failed. With ``error``, only if the breaker counts such errors; else it is a release."""
         self._settle(ProbeResult.FAILURE if error is None else self._breaker.judge(error))
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the breaker is not closed and this call finds out for all."""
+        return self._probe is not None
 
     def release(self) -> None:
         """Give the permit back unscored: the call was not made, was cancelled, or says nothing."""
@@ -112,7 +120,8 @@ class CircuitBreaker:
     before, or the defaults. ``record``: the errors that count as failures; ``ignore``: those that do not
     (both: exception classes, or functions of the error). An error that does not count is no success either.
     ``probe_wait``: how long, in seconds, a caller may wait for leave to probe a half-open breaker; 0 by
-    default, worth a fraction of a second for jobs that come by rarely.
+    default, worth a fraction of a second for jobs that come by rarely. ``max_keys``, ``keys_count``: see
+    :meth:`for_key`. ``reporter`` and ``of`` are for our own use.
 
     SettingsError for a name or settings that cannot be used.
     """
@@ -135,7 +144,10 @@ class CircuitBreaker:
         record: Matchers = (Exception,),
         ignore: Matchers = (),
         probe_wait: float = 0.0,
+        max_keys: int = 1000,
+        keys_count: bool = False,
         reporter: Reporter | None = None,
+        of: CircuitBreaker | None = None,
     ) -> None:
         chosen = {
             "failure_threshold": failure_threshold,
@@ -155,8 +167,14 @@ class CircuitBreaker:
         self._record: tuple[Matcher, ...] = matchers(record)
         self._ignore: tuple[Matcher, ...] = matchers(ignore)
         self._probe_wait = probe_wait
+        self._max_keys = max_keys
+        self.keys_count = keys_count
+        self._keys: RecentlyUsed | None = None
         self._reporter = reporter or process_reporter()
-        self._cell: Cell = self._reporter.cell(
+        if of is not None:
+            self._cell: Cell = self._reporter.hold(self.name, of.config)
+            return
+        self._cell = self._reporter.cell(
             self.name, BreakerConfig(**cast("dict[str, Any]", given)) if given else None
         )
         if reporter is None and (given or self.name not in _known):
@@ -184,6 +202,22 @@ class CircuitBreaker:
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r} {self._cell.gate.state_at(_clock()).value}>"
+
+    def for_key(self, key: str) -> CircuitBreaker:
+        """The breaker of one tenant, shard or host under this one, with its settings; ``name:key`` by name.
+
+        While this one is open its keys are refused as well. What they come to does not count here, or one bad
+        tenant would close the door for all, unless ``keys_count``. The process keeps the ``max_keys`` most
+        recently used ones.
+        """
+        keys = self._keys
+        if keys is None:
+            from regrow.breakers.keyed import KeyedBreaker, RecentlyUsed, name_for
+
+            keys = self._keys = RecentlyUsed(
+                self._max_keys, lambda key: KeyedBreaker(self, name_for(self.name, key))
+            )
+        return keys.get(key)
 
     # A person's hand on the switch --------------------------------------------------------------------
 

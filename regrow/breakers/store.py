@@ -97,6 +97,15 @@ class MemoryStore:
     def forget(self, name: str) -> None:
         """Nothing to do: here a name is never without its state."""
 
+    def drop(self, name: str) -> None:
+        """Forget a breaker that this process has let go of."""
+        with self._lock:
+            self._breakers.pop(name, None)
+            self._configs.pop(name, None)
+            self._history.pop(name, None)
+            for counted in [known for known in self._counted if known[0] == name]:
+                del self._counted[counted]
+
     def after_fork(self) -> None:
         """In a child: the parent's lock may have been held by a thread that does not exist here."""
         self._lock = threading.Lock()
