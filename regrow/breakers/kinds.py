@@ -30,6 +30,7 @@ def preset(kind: str) -> Mapping[str, int | float]:
     known = KINDS.get(kind) if isinstance(kind, str) else None
     if known is None:
         raise SettingsError(
-            f"circuit breaker: {kind!r} is no kind of service. Choose one of {', '.join(KINDS)}, or leave it out."
+            f"circuit breaker: {kind!r} is no kind of service."
+            f" Choose one of {', '.join(KINDS)}, or leave it out."
         )
     return known

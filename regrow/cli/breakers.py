@@ -23,6 +23,8 @@ from regrow.cli.output import (
     when,
     yes_option,
 )
+from regrow.cli.simulate import simulate
+from regrow.cli.watch import watch
 from regrow.engine import Engine, get_engine
 from regrow.errors import RegrowError, StoreUnavailableError
 
@@ -211,3 +213,7 @@ def _until(seconds: float | None) -> str:
 
 def _unknown(name: str) -> RegrowError:
     return RegrowError(f"no breaker is called {visible(name)}; `regrow breakers list` shows those in use")
+
+
+breakers.add_command(watch)
+breakers.add_command(simulate)

@@ -12,11 +12,14 @@ import socket
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from regrow.errors import RegrowError
+
+if TYPE_CHECKING:
+    from rich.table import Table  # imported where it is used: `regrow health` starts without it
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -102,13 +105,19 @@ class Column:
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, empty: str) -> None:
     """A table that fits the terminal (80 columns when there is none), or ``empty`` when it has no rows."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     rows = list(rows)
     if not rows:
         click.echo(empty)
         return
+    Console(highlight=False).print(table_of(columns, rows))
+
+
+def table_of(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> Table:
+    """The rows as a table for rich; whatever could drive a terminal is written out."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(
@@ -123,7 +132,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, 
             for column, cell in zip(columns, row, strict=True)
         ]
         table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
-    Console(highlight=False).print(table)
+    return table
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
