@@ -74,6 +74,7 @@ class RedisStore:
         self._lock = threading.Lock()
         self._script: Script | None = None
         self._announced: dict[str, float] = {}
+        script_text()  # read while nothing hurries, not with the first failure in hand
 
     @classmethod
     def from_url(cls, url: str) -> RedisStore:
