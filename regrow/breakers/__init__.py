@@ -7,6 +7,7 @@ An application uses :class:`CircuitBreaker` and :func:`get_circuit_breaker`. Ope
 
 from __future__ import annotations
 
+from regrow.breakers.kinds import KINDS
 from regrow.breakers.process import flush
 from regrow.breakers.rules import BreakerConfig, OrderKind, State, Transition
 from regrow.breakers.service import CircuitBreaker, Permit, get_circuit_breaker
@@ -14,6 +15,7 @@ from regrow.breakers.status import BreakerStatus, list_breakers, order, show
 from regrow.errors import CircuitOpenError
 
 __all__ = [
+    "KINDS",
     "BreakerConfig",
     "BreakerStatus",
     "CircuitBreaker",

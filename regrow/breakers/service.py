@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from regrow.breakers.cell import FAILED, SLOW, Cell, Gate, Probe
+from regrow.breakers.kinds import preset
 from regrow.breakers.process import process_reporter
 from regrow.breakers.reporter import Reporter
 from regrow.breakers.rules import BreakerConfig, Order, OrderKind, ProbeResult, State, milliseconds
@@ -117,8 +118,10 @@ class CircuitBreaker:
     """A circuit breaker that a fleet shares by ``name``, in Redis when one is configured.
 
     Settings as in :class:`BreakerConfig` (seconds, calls, shares); without any, those it was made with
-    before, or the defaults. ``record``: the errors that count as failures; ``ignore``: those that do not
-    (both: exception classes, or functions of the error). An error that does not count is no success either.
+    before, or the defaults. ``kind``: a kind of service (``ai``, ``database``: see ``regrow.breakers.KINDS``)
+    whose settings hold where none is given here. ``record``: the errors that count as failures;
+    ``ignore``: those that do not (both: exception classes, or functions of the error). An error that does not
+    count is no success either.
     ``probe_wait``: how long, in seconds, a caller may wait for leave to probe a half-open breaker; 0 by
     default, worth a fraction of a second for jobs that come by rarely. ``max_keys``, ``keys_count``: see
     :meth:`for_key`. ``reporter`` and ``of`` are for our own use.
@@ -130,6 +133,7 @@ class CircuitBreaker:
         self,
         name: str,
         *,
+        kind: str | None = None,
         failure_threshold: int = _DEFAULT,
         recovery_timeout: float = _DEFAULT,
         success_threshold: int = _DEFAULT,
@@ -162,7 +166,8 @@ class CircuitBreaker:
             "slow_call_duration": slow_call_duration,
             "slow_call_rate": slow_call_rate,
         }
-        given = {key: value for key, value in chosen.items() if value is not _DEFAULT}
+        given: dict[str, Any] = dict(preset(kind)) if kind is not None else {}
+        given |= {key: value for key, value in chosen.items() if value is not _DEFAULT}
         self.name = _checked(name)
         self._record: tuple[Matcher, ...] = matchers(record)
         self._ignore: tuple[Matcher, ...] = matchers(ignore)
@@ -175,7 +180,7 @@ class CircuitBreaker:
             self._cell: Cell = self._reporter.hold(self.name, of.config)
             return
         self._cell = self._reporter.cell(
-            self.name, BreakerConfig(**cast("dict[str, Any]", given)) if given else None
+            self.name, BreakerConfig(**given) if given else None
         )
         if reporter is None and (given or self.name not in _known):
             _known[self.name] = self

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import ValidationError
 
+from regrow.breakers.kinds import KINDS
 from regrow.errors import SettingsError
 from regrow.settings.checks import CheckSettings
 from regrow.settings.models import (
@@ -89,6 +90,11 @@ def _contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
             f"{origin}: celery.task_soft_time_limit ({soft:g}) must be below "
             f"celery.task_time_limit ({hard:g}). Change one of them."
         )
+    if settings.breakers["default"].kind is not None:
+        yield (
+            f"{layers.origin(('breakers', 'default', 'kind'))}: breakers.default.kind: "
+            "a kind is for the table of one breaker. Move it to [breakers.NAME]."
+        )
     if settings.profile == "testing":
         return
     intervals = {("health", "interval"): settings.health.interval} | {
@@ -144,11 +150,16 @@ def _put_password(layers: Layers, store: str) -> None:
 
 
 def _complete_breakers(layers: Layers) -> None:
-    """A breaker's own table says what is different about it; the rest is ``[breakers.default]``."""
+    """A breaker's own table says what is different about it; then its kind; the rest is the default."""
     breakers = layers.get(("breakers",))
     for name in breakers if isinstance(breakers, dict) else ():
         if isinstance(breakers[name], dict) and isinstance(breakers["default"], dict):
+            kind = breakers[name].get("kind")
+            for key, value in (KINDS.get(kind, {}) if isinstance(kind, str) else {}).items():
+                layers.set_missing(("breakers", name, key), value, f"the settings of kind {kind}")
             for key, value in breakers["default"].items():
+                if key == "kind":
+                    continue
                 layers.set_missing(
                     ("breakers", name, key), value, layers.origin(("breakers", "default", key))
                 )

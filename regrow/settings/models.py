@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from regrow.breakers.kinds import KINDS
 from regrow.settings.checks import CheckSettings, Percent, Seconds
 
 Profile = Literal["production", "development", "testing"]
@@ -224,6 +225,8 @@ class DeadLetterSettings(Section):
 
 
 class BreakerSettings(Section):
+    kind: str | None = None
+    """A kind of service: its settings hold where the table itself says nothing."""
     failure_threshold: Positive
     """Failures in a row that open it."""
     recovery_timeout: Seconds
@@ -244,6 +247,13 @@ class BreakerSettings(Section):
     """The share of slow calls that opens it."""
     half_open_max_calls: Positive
     """Probes at a time."""
+
+    @field_validator("kind")
+    @classmethod
+    def _known_kind(cls, value: str | None) -> str | None:
+        if value is not None and value not in KINDS:
+            raise ValueError(f"it is no kind of service; choose one of {', '.join(KINDS)}")
+        return value
 
 
 class RecoverySettings(Section):

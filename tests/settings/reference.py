@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from regrow.breakers.kinds import KINDS
 from regrow.settings import VARIABLES, Settings, checks, models
 from regrow.settings.sources import PROFILES
 
@@ -40,7 +41,10 @@ def tables() -> str:
             "`[breakers.default]`, and `[breakers.NAME]` for what is different",
             models.BreakerSettings,
             ("breakers", "default"),
+            [name for name in models.BreakerSettings.model_fields if name != "kind"],
         ),
+        _table("`[breakers.NAME]` alone", models.BreakerSettings, None, ["kind"]),
+        _kinds_of_service(),
         _table("`[dead_letters.routes.MESSAGE_TYPE]`", models.RouteSettings, None),
         _table("`[[temp_files.roots]]`", models.TempFileRoot, None),
         _table("`[health.checks.NAME]`, every kind", checks._Check, None),
@@ -70,6 +74,14 @@ def _table(title: str, model: Any, place: Place | None, names: list[str] | None 
     rows = [_row(model, name, place) for name in names or list(model.model_fields)]
     body = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"### {title}\n\n| {' | '.join(head)} |\n|{'---|' * len(head)}\n{body}\n"
+
+
+def _kinds_of_service() -> str:
+    rows = (
+        f"| `{kind}` | {', '.join(f'`{name} = {value:g}`' for name, value in given.items())} |\n"
+        for kind, given in KINDS.items()
+    )
+    return f"| kind | brings |\n|---|---|\n{''.join(rows)}"
 
 
 def _row(model: type[BaseModel], name: str, place: Place | None) -> list[str]:

@@ -209,3 +209,25 @@ def test_a_list_that_is_no_json_is_refused(tmp_path: Path) -> None:
 )
 def test_an_error_never_tells_a_secret(tmp_path: Path, toml: str, environ: dict[str, str]) -> None:
     assert SECRET not in complaint(tmp_path, toml, **environ)
+
+
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        (
+            "[breakers.chat]\nkind = 'fax'\n",
+            "breakers.chat.kind = 'fax': it is no kind of service; choose one of",
+        ),
+        (
+            "[breakers.default]\nkind = 'ai'\n",
+            "breakers.default.kind: a kind is for the table of one breaker",
+        ),
+    ],
+)
+def test_a_kind_of_service_that_cannot_be_meant_is_refused(tmp_path: Path, toml: str, told: str) -> None:
+    file = tmp_path / "regrow.toml"
+    file.write_text(toml)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path=file, environ={"REGROW_REDIS_URL": "redis://127.0.0.1:1/0"}, profile="testing")
+    assert told in str(caught.value)
+    assert str(file) in str(caught.value)

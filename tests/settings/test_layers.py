@@ -240,6 +240,18 @@ def test_a_breaker_says_only_what_is_different_about_it(tmp_path: Path) -> None:
     assert settings.breaker("anything else").failure_threshold == 9
 
 
+def test_a_kind_of_service_stands_between_a_breakers_own_table_and_the_default(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        '[breakers.chat]\nkind = "ai"\nfailure_threshold = 4\n[breakers.pdf]\nkind = "document_conversion"\n',
+        CIRCUIT_BREAKER_FAILURE_THRESHOLD="9",
+    )
+    chat, pdf = settings.breaker("chat"), settings.breaker("pdf")
+    assert (chat.failure_threshold, chat.recovery_timeout, chat.success_threshold) == (4, 120.0, 3)
+    assert (pdf.failure_threshold, pdf.recovery_timeout, pdf.success_threshold) == (3, 120.0, 2)
+    assert settings.breaker("other").kind is None
+
+
 def test_settings_cannot_be_changed_after_they_are_made(tmp_path: Path) -> None:
     from pydantic import ValidationError
 
