@@ -49,6 +49,12 @@ bench-breakers bench-fleet: $(VENV)/.bench
 bench-%: $(VENV)/.test ## one measurement, by name
 	@$(BIN)/python -m benchmarks $*
 
+.PHONY: proof
+proof: $(VENV)/.test ## kill -9 at random while letters go through, then count (KILLS=100)
+	@.ci/services || true
+	@for broker in rabbitmq redis; do \
+	  $(BIN)/python -m tests.proof.random_kills --broker $$broker --kills $(or $(KILLS),100) || exit 1; done
+
 .PHONY: lock
 lock: $(VENV)/.dev ## pin the requirements again from pyproject.toml (UPGRADE=1: newest releases)
 	@PYTHON=$(BIN)/python .ci/lock
