@@ -353,10 +353,14 @@ class CircuitBreaker:
         """``await fn(*args, **kwargs)``, guarded; cancelled after ``timeout``, which raises TimeoutError."""
         gate = self._cell.gate
         permit = Permit(self, gate, None) if gate.admits else await self.admit_async()
-        scope = asyncio.timeout(self._cell.config.timeout)
+        timeout = self._cell.config.timeout
+        scope = asyncio.timeout(timeout) if timeout is not None else None  # a scope costs more than all else
         try:
-            async with scope:
+            if scope is None:
                 result = await fn(*args, **kwargs)
+            else:
+                async with scope:
+                    result = await fn(*args, **kwargs)
         except BaseException as error:
             _fail(permit, error, scope)
             raise
