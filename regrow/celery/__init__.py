@@ -17,6 +17,7 @@ from typing import Any
 from celery import signals
 from celery.utils.imports import symbol_by_name
 
+from regrow.celery.breakers import BreakerAwareTask, breaker_aware
 from regrow.celery.capturing import Capturer, Sink
 from regrow.celery.consumer import PoisonGuard
 from regrow.celery.messages import Failure, RawMessage
@@ -25,6 +26,7 @@ from regrow.celery.sinks import BrokerSink, StoreSink
 from regrow.errors import RegrowError
 
 __all__ = [
+    "BreakerAwareTask",
     "BrokerSink",
     "CelerySender",
     "Failure",
@@ -32,6 +34,7 @@ __all__ = [
     "Sink",
     "StoreSink",
     "TooLateError",
+    "breaker_aware",
     "install",
 ]
 
