@@ -72,6 +72,7 @@ local breaker = {
   override_actor = stored.override_actor or '',
   override_reason = stored.override_reason or '',
   override_until = tonumber(stored.override_until or '0'),
+  would_open = tonumber(stored.would_open or '0'),
   window = {},
   leases = {},
 }
@@ -112,7 +113,7 @@ local function shown_state()
   return breaker.state
 end
 
-local function move(to, reason, open_until, actor, override)
+local function move(to, reason, open_until, actor, override, would_open)
   local successes, failures, slow = totals()
   local epoch = math.max(breaker.epoch + 1, now)
   table.insert(transitions, {
@@ -128,6 +129,7 @@ local function move(to, reason, open_until, actor, override)
     override_actor = override and override.actor or '',
     override_reason = override and override.reason or '',
     override_until = override and override.till or 0,
+    would_open = would_open or 0,
   }
 end
 
@@ -204,11 +206,19 @@ local function half_open()
   end
 end
 
+-- Whether outcomes count. One that refuses nobody counts none while it would have been open.
+local function counts()
+  if breaker.override ~= '' then
+    return breaker.override == 'metrics_only' and now >= breaker.open_until
+  end
+  return breaker.state == 'closed'
+end
+
 local events = {}
 
 -- report EPOCH SUCCESSES FAILURES RUN SLOW SEQUENCE: outcomes of one process, counted once
 function events.report(epoch, successes, failures, run, slow, sequence)
-  if tonumber(epoch) ~= breaker.epoch or breaker.state ~= 'closed' or breaker.override ~= '' then
+  if tonumber(epoch) ~= breaker.epoch or not counts() then
     return false
   end
   if reporter_key then
@@ -225,7 +235,12 @@ function events.report(epoch, successes, failures, run, slow, sequence)
   end
   count(successes, failures, tonumber(slow))
   local reason = trip_reason()
-  if reason then
+  if reason and breaker.override ~= '' then
+    move('closed', 'would have opened: ' .. reason, now + recovery_ms, nil, {
+      kind = breaker.override, actor = breaker.override_actor, reason = breaker.override_reason,
+      till = breaker.override_until,
+    }, breaker.would_open + 1)
+  elseif reason then
     move('open', reason, now + recovery_ms)
   end
   return true
@@ -287,6 +302,8 @@ function events.order(kind, actor, reason, expires)
     move('open', told, 0, actor, {kind = 'forced_open', actor = actor, reason = reason, till = till})
   elseif kind == 'disable' then
     move('closed', told, 0, actor, {kind = 'disabled', actor = actor, reason = reason, till = till})
+  elseif kind == 'metrics_only' then
+    move('closed', told, 0, actor, {kind = kind, actor = actor, reason = reason, till = till})
   else
     move('closed', told, 0, actor)
   end
@@ -305,6 +322,7 @@ function events.restore(epoch, state, open_ms, override, actor, reason, override
     window = {}, leases = {}, override = override,
     override_actor = overridden and actor or '', override_reason = overridden and reason or '',
     override_until = (overridden and tonumber(override_ms) > 0) and now + tonumber(override_ms) or 0,
+    would_open = 0,
   }
   return true
 end
@@ -336,7 +354,7 @@ local fields = {
   'probe_successes', int(breaker.probe_successes), 'wanted', breaker.wanted and '1' or '0',
   'override', breaker.override, 'override_actor', breaker.override_actor,
   'override_reason', breaker.override_reason, 'override_until', int(breaker.override_until),
-  'window', table.concat(slots, ';'), 'leases', table.concat(leases, ';'), 'config', settings_json,
+  'would_open', int(breaker.would_open), 'window', table.concat(slots, ';'), 'leases', table.concat(leases, ';'), 'config', settings_json,
 }
 if event ~= 'look' or aged or #transitions > 0 then
   redis.call('HSET', state_key, unpack(fields))

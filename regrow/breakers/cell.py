@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from regrow.breakers import rules
 from regrow.breakers.rules import (
@@ -39,6 +40,7 @@ PROBE_CAP = 60.0  # seconds a probe may run when the breaker has no timeout
 # An outcome as a gate notes it: the sum of what is remarkable in it, so that a plain success is 0.
 FAILED = 1
 SLOW = 2
+UNCOUNTED = frozenset({OverrideKind.FORCED_OPEN, OverrideKind.DISABLED})
 
 
 class Gate:
@@ -67,7 +69,7 @@ class Gate:
         self.admits = heard and state is State.CLOSED
         self.outcomes: deque[int] = deque(maxlen=OUTCOMES)
         # Called with 0, FAILED, SLOW or both together. A bound C method: one call, atomic, no lock.
-        self.record: Callable[[int], None] = _uncounted if override else self.outcomes.append
+        self.record: Callable[[int], None] = _uncounted if override in UNCOUNTED else self.outcomes.append
 
     @classmethod
     def of(cls, breaker: Breaker, reopens_at: float) -> Gate:
@@ -77,7 +79,7 @@ class Gate:
 
     def adopt(self, unheard: Gate) -> None:
         """Count what was admitted before anything was heard: it was admitted under this, unknowingly."""
-        if not unheard.override and not self.override:
+        if unheard.override not in UNCOUNTED and self.override not in UNCOUNTED:
             self.outcomes = unheard.outcomes
             self.record = unheard.record
 
@@ -141,6 +143,8 @@ class Cell:
         # What the shared store said last, and when: what to go on from without it, or to tell it again.
         self.fleet: Outcome | None = None
         self.fleet_at = -math.inf
+        self.announced: tuple[int, State] = (0, State.CLOSED)  # what listeners were told last
+        self.listeners: list[Callable[[Any], object]] = []
         self.holders: float = math.inf  # breakers of passing keys that use it; infinite: it stays
         self._clear()
 
@@ -155,6 +159,7 @@ class Cell:
 
     def _clear(self) -> None:
         self.turn = threading.Lock()
+        self.telling = threading.Lock()
         self.heard_at = -math.inf
         self.parked: deque[Probe] = deque()
         self.running: dict[str, Probe] = {}

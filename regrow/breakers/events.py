@@ -1,4 +1,4 @@
-"""The log events of circuit breakers: ``breaker.opened``, ``breaker.half_open``, ``breaker.closed``."""
+"""The log events of circuit breakers: ``breaker.opened``, ``half_open``, ``closed``, ``would_open``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def log_transitions(name: str, transitions: Iterable[Transition], *, shared: boo
     """One line a transition, by the process that brought it about. ``shared``: fleet-wide, not local."""
     for told in transitions:
         logger.log(
-            logging.WARNING if told.to_state is State.OPEN else logging.INFO,
-            _EVENTS[told.to_state],
+            logging.WARNING if told.to_state is State.OPEN or told.would_open else logging.INFO,
+            "breaker.would_open" if told.would_open else _EVENTS[told.to_state],
             extra={
                 # The standard library keeps the field `name` for the logger.
                 "breaker": name,

@@ -214,6 +214,7 @@ def _breaker(fields: dict[str, str]) -> Breaker:
         leases=tuple(Lease(token, int(b), int(c)) for token, b, c in _parts(fields["leases"])),
         wanted=fields["wanted"] == "1",
         override=override,
+        would_open=int(fields["would_open"]),
     )
 
 

@@ -38,6 +38,7 @@ class OverrideKind(StrEnum):
 
     FORCED_OPEN = "forced_open"
     DISABLED = "disabled"
+    METRICS_ONLY = "metrics_only"  # it counts and says when it would open, and refuses nobody
 
 
 class OrderKind(StrEnum):
@@ -46,6 +47,7 @@ class OrderKind(StrEnum):
     RESET = "reset"
     FORCE_OPEN = "force_open"
     DISABLE = "disable"
+    METRICS_ONLY = "metrics_only"
 
 
 class ProbeResult(StrEnum):
@@ -187,6 +189,8 @@ class Breaker:
     leases: tuple[Lease, ...] = ()
     wanted: bool = False
     override: Override | None = None
+    would_open: int = 0
+    """How often it would have opened since it was told to refuse nobody."""
 
     @property
     def successes(self) -> int:
@@ -290,6 +294,11 @@ class Transition:
     run: int = 0
     override: str = ""
     slow: int = 0
+
+    @property
+    def would_open(self) -> bool:
+        """Whether nothing changed but that a breaker which refuses nobody would have opened."""
+        return self.override == OverrideKind.METRICS_ONLY and not self.actor
 
     @property
     def failure_rate(self) -> float:
@@ -402,9 +411,12 @@ def _move(
     open_until: int = 0,
     actor: str = "",
     override: Override | None = None,
+    would_open: int = 0,
 ) -> Step:
     epoch = max(breaker.epoch + 1, now)
-    moved = Breaker(state=to, epoch=epoch, since=now, open_until=open_until, override=override)
+    moved = Breaker(
+        state=to, epoch=epoch, since=now, open_until=open_until, override=override, would_open=would_open
+    )
     told = Transition(
         epoch=epoch,
         previous=breaker.epoch,
@@ -423,7 +435,7 @@ def _move(
 
 
 def _report(config: BreakerConfig, breaker: Breaker, report: Report, now: int) -> Step:
-    if report.epoch != breaker.epoch or breaker.state is not State.CLOSED or breaker.override is not None:
+    if report.epoch != breaker.epoch or not _counts(breaker, now):
         return Step(breaker, accepted=False)
     counted = replace(
         breaker,
@@ -434,7 +446,24 @@ def _report(config: BreakerConfig, breaker: Breaker, report: Report, now: int) -
     reason = _trip_reason(config, counted)
     if reason is None:
         return Step(counted)
+    if counted.override is not None:
+        return _move(
+            counted,
+            State.CLOSED,
+            f"would have opened: {reason}",
+            now,
+            open_until=now + config.recovery_ms,
+            override=counted.override,
+            would_open=counted.would_open + 1,
+        )
     return _move(counted, State.OPEN, reason, now, open_until=now + config.recovery_ms)
+
+
+def _counts(breaker: Breaker, now: int) -> bool:
+    """Whether outcomes count. One that refuses nobody counts none while it would have been open."""
+    if breaker.override is not None:
+        return breaker.override.kind is OverrideKind.METRICS_ONLY and now >= breaker.open_until
+    return breaker.state is State.CLOSED
 
 
 def _counted(config: BreakerConfig, window: tuple[Slot, ...], report: Report, now: int) -> tuple[Slot, ...]:
@@ -526,6 +555,8 @@ def _obey(breaker: Breaker, order: Order, now: int) -> Step:
             to, override = State.OPEN, Override(OverrideKind.FORCED_OPEN, order.actor, order.reason, until)
         case OrderKind.DISABLE:
             to, override = State.CLOSED, Override(OverrideKind.DISABLED, order.actor, order.reason, until)
+        case OrderKind.METRICS_ONLY:
+            to, override = State.CLOSED, Override(OverrideKind.METRICS_ONLY, order.actor, order.reason, until)
     reason = f"{order.kind}: {order.reason}" if order.reason else str(order.kind)
     return _move(breaker, to, reason, now, actor=order.actor, override=override)
 

@@ -238,6 +238,10 @@ class CircuitBreaker:
         """Let every call through and count none, until reset or for ``expires_in`` seconds."""
         self._order(OrderKind.DISABLE, actor, reason, expires_in)
 
+    def metrics_only(self, *, actor: str, reason: str = "", expires_in: float | None = None) -> None:
+        """Let every call through, count all, and say when it would have opened (``breaker.would_open``)."""
+        self._order(OrderKind.METRICS_ONLY, actor, reason, expires_in)
+
     def _order(self, kind: OrderKind, actor: str, reason: str, expires_in: float | None) -> None:
         self._reporter.order(self._cell, make_order(kind, actor, reason, expires_in))
 

@@ -22,7 +22,8 @@ class BreakerStatus:
     ``state``: closed, open or half_open. ``since`` is None for one that never changed. ``retry_after``:
     seconds until a call may be tried, None when only a person can say. ``successes`` and ``failures``: calls
     in the window, ``slow`` of them slow; ``run``: failures in a row; ``probes``: leases given out.
-    ``override``: forced_open, disabled or None.
+    ``override``: forced_open, disabled, metrics_only or None; ``would_open``: how often it would have opened
+    since it was told metrics_only.
     """
 
     name: str
@@ -40,6 +41,7 @@ class BreakerStatus:
     override_until: datetime | None
     config: BreakerConfig
     slow: int = 0
+    would_open: int = 0
 
     @property
     def failure_rate(self) -> float | None:
@@ -76,7 +78,7 @@ def order(
     reason: str = "",
     expires_in: float | None = None,
 ) -> BreakerStatus | None:
-    """``reset``, ``force_open`` or ``disable`` a breaker for the whole fleet; None when there is none.
+    """``reset``, ``force_open``, ``disable`` or ``metrics_only``, fleet-wide; None when there is none.
 
     ``expires_in`` in seconds. SettingsError without an actor.
     """
@@ -103,6 +105,7 @@ def status_of(name: str, outcome: Outcome) -> BreakerStatus | None:
         successes=breaker.successes,
         failures=breaker.failures,
         slow=breaker.slow,
+        would_open=breaker.would_open,
         run=breaker.run,
         probes=len(breaker.leases),
         override=override.kind.value if override else None,

@@ -147,6 +147,18 @@ def disable(name: str, reason: str, seconds: float | None, yes: bool, as_json: b
     _order(name, OrderKind.DISABLE, reason, seconds, as_json=as_json)
 
 
+@breakers.command()
+@click.argument("name")
+@_reason_option
+@_for_option
+@yes_option
+@json_option
+def shadow(name: str, reason: str, seconds: float | None, yes: bool, as_json: bool) -> None:
+    """Let every call through, and count how often the breaker would have opened."""
+    confirm(f"Let {visible(name)} refuse nobody {_until(seconds)}? It will only count.", yes=yes)
+    _order(name, OrderKind.METRICS_ONLY, reason, seconds, as_json=as_json)
+
+
 def _order(name: str, kind: OrderKind, reason: str, seconds: float | None, *, as_json: bool) -> None:
     engine, who = get_engine(), actor()
     if not reason.strip():
@@ -183,6 +195,7 @@ def _audit(engine: Engine, name: str, kind: OrderKind, who: str, reason: str, se
 
 def _print_breaker(breaker: BreakerStatus) -> None:
     calls = breaker.successes + breaker.failures
+    shadow = breaker.override == "metrics_only"
     by_hand = f"{breaker.override} by {breaker.override_actor}: {breaker.override_reason}"
     print_facts(
         [
@@ -193,6 +206,10 @@ def _print_breaker(breaker: BreakerStatus) -> None:
             ("failed calls", f"{breaker.failures} of {calls} in the window, {breaker.run} in a row"),
             ("slow calls", f"{breaker.slow} of {calls} in the window" if breaker.slow else None),
             ("by hand", by_hand if breaker.override else None),
+            (
+                "would have opened",
+                f"{breaker.would_open} times" if shadow else None,
+            ),
             ("until", when(breaker.override_until) if breaker.override_until else None),
             *breaker.config.as_dict().items(),
         ]

@@ -96,6 +96,40 @@ class TestTripping:
         assert step.breaker == closed
 
 
+class TestShadow:
+    """``metrics_only``: everything is counted, nobody is refused."""
+
+    def shadow(self, expires_ms: int = 0) -> Breaker:
+        order = Order(OrderKind.METRICS_ONLY, "ann", "new settings", expires_ms)
+        return apply(CONFIG, opened(), order, NOW).breaker
+
+    def test_what_would_have_opened_it_is_told_and_counted_and_it_stays_closed(self):
+        breaker = self.shadow()
+        step = apply(CONFIG, breaker, Report(breaker.epoch, 0, 5, 5), NOW)
+        (told,) = step.transitions
+        assert (told.reason, told.would_open) == ("would have opened: 5 failures in a row", True)
+        assert (told.from_state, told.to_state) == (State.CLOSED, State.CLOSED)
+        assert (step.breaker.state, step.breaker.would_open) == (State.CLOSED, 1)
+        assert step.breaker.override == breaker.override
+
+    def test_an_outage_would_have_opened_it_once_a_recovery_timeout_and_not_once_a_call(self):
+        breaker, told = self.shadow(), []
+        for second in range(180):
+            step = apply(CONFIG, breaker, Report(breaker.epoch, 0, 5, 5), NOW + second * 1000)
+            breaker, told = step.breaker, told + list(step.transitions)
+        assert [step.at for step in told] == [NOW, NOW + 60_000, NOW + 120_000]
+        assert breaker.would_open == 3
+
+    def test_the_order_itself_is_not_taken_for_an_opening(self):
+        step = apply(CONFIG, Breaker(), Order(OrderKind.METRICS_ONLY, "ann", ""), NOW)
+        assert not step.transitions[0].would_open
+
+    def test_when_it_expires_the_breaker_guards_again(self):
+        breaker = apply(CONFIG, self.shadow(expires_ms=900), Look(), NOW + 900).breaker
+        assert (breaker.state, breaker.override) == (State.CLOSED, None)
+        assert report(breaker, "fffff", NOW + 901).state is State.OPEN
+
+
 class TestRecovering:
     def test_nobody_is_admitted_before_the_recovery_timeout(self):
         step = apply(CONFIG, opened(), AskProbe("a"), NOW + 59_999)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 import threading
 import time
 
@@ -343,6 +344,18 @@ class TestOrders:
         time.sleep(0.11)
         assert breaker.call(lambda: 1) == 1
         assert breaker.state == "closed"
+
+    def test_metrics_only_refuses_nobody_and_says_when_it_would_have_opened(self, make, caplog):
+        breaker = make(recovery_timeout=60)
+        breaker.metrics_only(actor="ann", reason="new settings")
+        with caplog.at_level(logging.WARNING, "regrow.breakers"):
+            times(20, lambda: breaker.call(fail))
+        assert breaker.state == "closed"
+        told = [record for record in caplog.records if record.message == "breaker.would_open"]
+        assert [record.reason for record in told] == ["would have opened: 5 failures in a row"]
+        breaker.reset(actor="ann")
+        times(5, lambda: breaker.call(fail))
+        assert breaker.state == "open"
 
     def test_disabled_lets_every_call_through(self, make):
         breaker = make()

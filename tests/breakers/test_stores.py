@@ -277,7 +277,8 @@ class Differ:
             case "restore":
                 epoch = max(1, self.epoch + self.chance.randint(-1, 1))
                 override = self.chance.choice([None, None, *OverrideKind])
-                state = State.CLOSED if override is OverrideKind.DISABLED else State.OPEN
+                overridden = override in (OverrideKind.DISABLED, OverrideKind.METRICS_ONLY)
+                state = State.CLOSED if overridden else State.OPEN
                 return Restore(epoch, state, 400, override, "bob", "r", self.chance.choice([0, 300]))
             case _:
                 return Look(pick() < 0.5)

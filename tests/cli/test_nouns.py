@@ -176,10 +176,13 @@ def test_the_switch_is_thrown_for_the_fleet_and_audited(cli: Cli, on_engine: Eng
     assert status.override_until is not None
     assert status.override_until < datetime.now(UTC) + timedelta(seconds=601)
     assert cli("breakers", "disable", "payments", "--reason", "noise", "--yes").code == 0
+    assert cli("breakers", "shadow", "payments", "--reason", "a trial", "--yes").code == 0
+    assert "would have opened" in cli("breakers", "show", "payments").out
     assert [(act, subject, why) for _, act, subject, why in audited(on_engine)] == [
         ("breaker.reset", "payments", "it is back"),
         ("breaker.force_open", "payments", "maintenance"),
         ("breaker.disable", "payments", "noise"),
+        ("breaker.metrics_only", "payments", "a trial"),
     ]
 
 
