@@ -16,10 +16,9 @@ import redis
 import structlog
 
 from regrow.engine import Engine
+from regrow.tallies import KEY, field_of
 
 logger = structlog.get_logger(__name__)
-
-KEY = "regrow:{counters}"
 
 PAUSE = 10.0
 """Seconds in which a Redis that did not answer is not asked again: whoever counts has better things to do."""
@@ -34,7 +33,7 @@ def add(engine: Engine, name: str, *labels: Mapping[str, str]) -> None:
 
     With Redis away nothing is counted, and nothing is said upwards: what is counted matters more.
     """
-    counts = Counter(_field(name, given) for given in labels)
+    counts = Counter(field_of(name, given) for given in labels)
     if not counts or time.monotonic() < _resume_at.get(engine, 0.0):
         return
     try:
@@ -55,7 +54,3 @@ def read(engine: Engine) -> dict[str, dict[Labels, int]]:
         name, labels = json.loads(key)
         found.setdefault(name, {})[tuple((label, text) for label, text in labels)] = int(value)
     return found
-
-
-def _field(name: str, labels: Mapping[str, str]) -> str:
-    return json.dumps([name, sorted(labels.items())], separators=(",", ":"), ensure_ascii=False)

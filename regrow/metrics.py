@@ -7,12 +7,14 @@ zero reassures. A counter's value never falls but when Redis lost it, which Prom
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from itertools import accumulate
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -20,6 +22,7 @@ from regrow.breakers import BreakerStatus
 from regrow.counters import Labels
 from regrow.health.rules import STATUSES, Overview
 from regrow.jobs import JobRun
+from regrow.retries.counting import BUCKETS
 from regrow.version import __version__
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -31,6 +34,9 @@ COUNTERS = {
     "regrow_job_runs_total": ("Runs of the scheduled jobs, by outcome.", ("job", "outcome")),
     "health_check_total": ("Results of the checks, by status.", ("check", "status")),
     "dlq_messages_added_total": ("Messages kept as dead letters, by service.", ("service",)),
+    "circuit_breaker_requests_total": ("Guarded calls that were made, probes included.", ("breaker",)),
+    "circuit_breaker_failures_total": ("Guarded calls that failed or came late.", ("breaker",)),
+    "retry_attempts_total": ("Retries, by the function that was tried again.", ("function",)),
 }
 """The counts that services keep in Redis: help and label names of each that is served."""
 
@@ -193,3 +199,16 @@ def _of_counters(counted: Mapping[str, Mapping[Labels, int]]) -> Iterator[Metric
             if set(given) == set(labels):
                 family.add_metric([given[label] for label in labels], value)
         yield family
+    yield _of_delays(counted)
+
+
+def _of_delays(counted: Mapping[str, Mapping[Labels, int]]) -> Metric:
+    found = {
+        dict(pairs).get("le"): value for pairs, value in counted.get("retry_delay_seconds_bucket", {}).items()
+    }
+    sums = accumulate(found.get(str(end), 0) for end in BUCKETS)
+    ends = ["+Inf" if end == math.inf else str(end) for end in BUCKETS]
+    family = HistogramMetricFamily("retry_delay_seconds", "Pauses before retries.")
+    total = sum(counted.get("retry_delay_milliseconds", {}).values()) / 1000
+    family.add_metric([], list(zip(ends, map(float, sums), strict=True)), total)
+    return family

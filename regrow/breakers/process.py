@@ -9,6 +9,7 @@ import threading
 from regrow.breakers.reporter import Reporter
 from regrow.breakers.store import BreakerStore
 from regrow.configuration import configured
+from regrow.tallies import tallies
 
 _reporter: Reporter | None = None
 _lock = threading.Lock()
@@ -34,6 +35,7 @@ def flush() -> None:
     """Report what this process has gathered, now. For processes that end without running exit handlers."""
     if _reporter is not None:
         _reporter.flush()
+    tallies.flush()
 
 
 def _store() -> BreakerStore | None:

@@ -16,12 +16,11 @@ import math
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -41,6 +40,8 @@ from regrow.breakers.rules import (
 )
 from regrow.breakers.store import BreakerStore, MemoryStore, Outcome
 from regrow.errors import SettingsError, StoreUnavailableError
+from regrow.pools import at_exit_of_pool_processes
+from regrow.tallies import tallies
 
 logger = logging.getLogger("regrow.breakers")
 
@@ -258,7 +259,7 @@ class Reporter:
                 "breakers.local: no Redis is configured, so circuit breakers are of this process alone;"
                 " call regrow.configure(redis_url=...) or set REGROW_REDIS_URL"
             )
-        _flush_at_exit_of_pool_processes(self.flush)
+        at_exit_of_pool_processes(self.flush, priority=100)
 
     def _run(self) -> None:
         quiet_since = time.monotonic()
@@ -338,7 +339,8 @@ class Reporter:
             cell.backlog.popleft()
         while cell.settled:
             told += self._step(cell, cell.settled[0], store).transitions
-            cell.settled.popleft()
+            result = cell.settled.popleft().result
+            _count(cell.name, result is not _FAILURE and result is not _RELEASE, result is _FAILURE)
             cell.wanted_until, cell.asked_at = began + LEASE, -math.inf  # at once for the next probe
         self._renew(cell, store, began)
         told += self._ask(cell, store)
@@ -355,6 +357,7 @@ class Reporter:
             return None
         if self.remote is None:
             return report
+        _count(cell.name, report.successes, report.failures)
         self._sequence += 1
         # Without Redis a process lives in a sub-state of the fleet's last epoch and admits under that.
         epoch = cell.fleet_epoch if self.local else gate.epoch
@@ -475,6 +478,15 @@ class Reporter:
         return list(self._cells.values())
 
 
+_FAILURE, _RELEASE = rules.ProbeResult.FAILURE, rules.ProbeResult.RELEASE
+
+
+def _count(breaker: str, successes: int, failures: int) -> None:
+    """For the fleet's metrics."""
+    tallies.count("circuit_breaker_requests_total", successes + failures, breaker=breaker)
+    tallies.count("circuit_breaker_failures_total", failures, breaker=breaker)
+
+
 _reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
 
 
@@ -483,14 +495,6 @@ def _difference(old: BreakerConfig, new: BreakerConfig) -> str:
     return ", ".join(
         f"{name} is {before[name]}, not {after[name]}" for name in before if before[name] != after[name]
     )
-
-
-def _flush_at_exit_of_pool_processes(flush: Callable[[], None]) -> None:
-    """Processes of multiprocessing (and Celery's billiard) end without atexit, but run their finalizers."""
-    for module in ("multiprocessing.util", "billiard.util"):
-        util = sys.modules.get(module)
-        if util is not None:
-            util.Finalize(None, flush, exitpriority=100)
 
 
 def _after_fork_in_child() -> None:

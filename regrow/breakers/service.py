@@ -179,9 +179,7 @@ class CircuitBreaker:
         if of is not None:
             self._cell: Cell = self._reporter.hold(self.name, of.config)
             return
-        self._cell = self._reporter.cell(
-            self.name, BreakerConfig(**given) if given else None
-        )
+        self._cell = self._reporter.cell(self.name, BreakerConfig(**given) if given else None)
         if reporter is None and (given or self.name not in _known):
             _known[self.name] = self
 

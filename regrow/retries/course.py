@@ -9,6 +9,7 @@ from typing import Any
 from regrow.clock import utc_now
 from regrow.errors import CircuitOpenError
 from regrow.retries.budget import RetryBudget
+from regrow.retries.counting import count_retry
 from regrow.retries.policy import Randomness, RetryPolicy
 
 logger = logging.getLogger("regrow.retries")
@@ -76,6 +77,7 @@ class Course:
             if self.attempt > 1:
                 error.add_note(f"{self._name}: gave up after {self.attempt} tries in {elapsed:.1f} s")
             return None
+        count_retry(self._name, pause)
         self._waited += pause if refused else 0.0
         self._pause = pause
         logger.info(

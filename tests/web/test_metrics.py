@@ -12,13 +12,15 @@ from regrow.dead_letters import captured, service
 from regrow.engine import Engine
 from regrow.health.service import run_due
 from regrow.jobs import record
-from tests.web.conftest import KEY, MakeClient
+from regrow.tallies import KEY, field_of
+from tests.web.conftest import KEY as API_KEY
+from tests.web.conftest import MakeClient
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def families(client: TestClient) -> dict[str, Metric]:
-    answer = client.get("/metrics", headers={"X-API-Key": KEY})
+    answer = client.get("/metrics", headers={"X-API-Key": API_KEY})
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     return {family.name: family for family in text_string_to_metric_families(answer.text)}
@@ -67,10 +69,14 @@ def test_every_family_has_help_and_only_counters_are_called_counters(holder: Tes
     assert all(family.documentation for family in found.values())
     types = {name: family.type for name, family in found.items()}
     assert {name for name, kind in types.items() if kind == "counter"} == {
+        "circuit_breaker_failures",
+        "circuit_breaker_requests",
         "dlq_messages_added",
         "health_check",
         "regrow_job_runs",
+        "retry_attempts",
     }
+    assert types["retry_delay_seconds"] == "histogram"
     assert types["dlq_messages_total"] == "gauge"
 
 
@@ -125,3 +131,28 @@ def test_counts_of_another_version_are_left_out(engine: Engine, make_client: Mak
     counters.add(engine, "something_new_total", {"a": "b"})
     found = samples(client)
     assert not [key for key in found if key[0] in {"health_check_total", "something_new_total"}]
+
+
+def test_counts_of_applications_are_served_with_the_pauses_as_a_histogram(
+    engine: Engine, make_client: MakeClient
+) -> None:
+    engine.redis.hset(
+        KEY,
+        mapping={
+            field_of("circuit_breaker_requests_total", {"breaker": "bank"}): 40,
+            field_of("circuit_breaker_failures_total", {"breaker": "bank"}): 3,
+            field_of("retry_attempts_total", {"function": "pay"}): 3,
+            field_of("retry_delay_seconds_bucket", {"le": "0.5"}): 2,
+            field_of("retry_delay_seconds_bucket", {"le": "inf"}): 1,
+            field_of("retry_delay_milliseconds", {}): 400_800,
+        },
+    )
+    found = samples(make_client(engine=engine))
+    assert value(found, "circuit_breaker_requests_total", breaker="bank") == 40
+    assert value(found, "circuit_breaker_failures_total", breaker="bank") == 3
+    assert value(found, "retry_attempts_total", function="pay") == 3
+    assert value(found, "retry_delay_seconds_bucket", le="0.25") == 0
+    assert value(found, "retry_delay_seconds_bucket", le="60.0") == 2
+    assert value(found, "retry_delay_seconds_bucket", le="+Inf") == 3
+    assert value(found, "retry_delay_seconds_count") == 3
+    assert value(found, "retry_delay_seconds_sum") == 400.8
