@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
     from regrow.configuration import configure
     from regrow.errors import CircuitOpenError, RegrowError, SettingsError, StoreUnavailableError
+    from regrow.fallbacks import fallback_for
     from regrow.retries import RetryBudget, RetryPolicy, attempts, retry, retry_http_requests
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "StoreUnavailableError": "regrow.errors",
     "attempts": "regrow.retries",
     "configure": "regrow.configuration",
+    "fallback_for": "regrow.fallbacks",
     "get_circuit_breaker": "regrow.breakers.service",
     "retry": "regrow.retries",
     "retry_http_requests": "regrow.retries",
@@ -66,6 +68,7 @@ __all__ = [
     "configure",
     "dead_letters",
     "errors",
+    "fallback_for",
     "get_circuit_breaker",
     "httpx",
     "intake",

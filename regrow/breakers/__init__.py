@@ -8,6 +8,7 @@ An application uses :class:`CircuitBreaker` and :func:`get_circuit_breaker`. Ope
 from __future__ import annotations
 
 from regrow.breakers.kinds import KINDS
+from regrow.breakers.listeners import Change, listen
 from regrow.breakers.process import flush
 from regrow.breakers.rules import BreakerConfig, OrderKind, State, Transition
 from regrow.breakers.service import CircuitBreaker, Permit, get_circuit_breaker
@@ -18,6 +19,7 @@ __all__ = [
     "KINDS",
     "BreakerConfig",
     "BreakerStatus",
+    "Change",
     "CircuitBreaker",
     "CircuitOpenError",
     "OrderKind",
@@ -27,6 +29,7 @@ __all__ = [
     "flush",
     "get_circuit_breaker",
     "list_breakers",
+    "listen",
     "order",
     "show",
 ]

@@ -12,7 +12,7 @@ import hashlib
 import weakref
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from regrow.breakers.cell import Gate, Probe
@@ -63,18 +63,23 @@ class KeyedBreaker(CircuitBreaker):
             raise
         return _Both(self, own, above)
 
-    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if kwargs and "fallback" in kwargs:
+            return self._or_else(kwargs.pop("fallback"), self.call, fn, args, kwargs)
         with self.admit():
             return fn(*args, **kwargs)
 
-    async def call_async(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def call_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
+        if kwargs and "fallback" in kwargs:
+            return await self._or_else_async(kwargs.pop("fallback"), self.call_async, fn, args, kwargs)
         async with self:
             return await fn(*args, **kwargs)
 
     def _guarded(self, fn: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(fn)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            return self.call(fn, *args, **kwargs)
+            with self.admit():
+                return fn(*args, **kwargs)
 
         return guarded
 

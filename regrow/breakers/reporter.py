@@ -27,6 +27,7 @@ from dataclasses import replace
 from regrow.breakers import rules
 from regrow.breakers.cell import ASK_EVERY, LEASE, RENEW_EVERY, Batch, Cell, Probe
 from regrow.breakers.events import log_transitions
+from regrow.breakers.listeners import announce
 from regrow.breakers.rules import (
     AskProbe,
     Breaker,
@@ -471,8 +472,9 @@ class Reporter:
             self.active = remote
         logger.info("breakers.redis_back")
 
-    def _tell(self, cell: Cell, transitions: Iterable[Transition]) -> None:
+    def _tell(self, cell: Cell, transitions: Sequence[Transition]) -> None:
         log_transitions(cell.name, transitions, shared=not self.local)
+        announce(cell, transitions)
 
     def _all_cells(self) -> list[Cell]:
         return list(self._cells.values())

@@ -14,14 +14,16 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from regrow.breakers.cell import FAILED, SLOW, Cell, Gate, Probe
 from regrow.breakers.kinds import preset
+from regrow.breakers.listeners import Listener
 from regrow.breakers.process import process_reporter
 from regrow.breakers.reporter import Reporter
 from regrow.breakers.rules import BreakerConfig, Order, OrderKind, ProbeResult, State, milliseconds
 from regrow.errors import CircuitOpenError, SettingsError
+from regrow.fallbacks import instead
 from regrow.matching import Matcher, Matchers, matchers, matches
 
 if TYPE_CHECKING:
@@ -124,7 +126,8 @@ class CircuitBreaker:
     count is no success either.
     ``probe_wait``: how long, in seconds, a caller may wait for leave to probe a half-open breaker; 0 by
     default, worth a fraction of a second for jobs that come by rarely. ``max_keys``, ``keys_count``: see
-    :meth:`for_key`. ``reporter`` and ``of`` are for our own use.
+    :meth:`for_key`. ``on_transition`` is called with each :class:`regrow.breakers.Change` of it.
+    ``reporter`` and ``of`` are for our own use.
 
     SettingsError for a name or settings that cannot be used.
     """
@@ -150,6 +153,7 @@ class CircuitBreaker:
         probe_wait: float = 0.0,
         max_keys: int = 1000,
         keys_count: bool = False,
+        on_transition: Listener | None = None,
         reporter: Reporter | None = None,
         of: CircuitBreaker | None = None,
     ) -> None:
@@ -180,6 +184,8 @@ class CircuitBreaker:
             self._cell: Cell = self._reporter.hold(self.name, of.config)
             return
         self._cell = self._reporter.cell(self.name, BreakerConfig(**given) if given else None)
+        if on_transition is not None:
+            self._cell.listeners.append(on_transition)
         if reporter is None and (given or self.name not in _known):
             _known[self.name] = self
 
@@ -314,12 +320,22 @@ class CircuitBreaker:
 
     # The shapes ---------------------------------------------------------------------------------------
 
-    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    @overload
+    def call(self, fn: Callable[..., R], /, *args: Any, fallback: Any, **kwargs: Any) -> R: ...
+
+    @overload
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """``fn(*args, **kwargs)``, guarded. CircuitOpenError instead of the call when the breaker is open.
 
         A plain call cannot be interrupted: one that returns after ``timeout`` keeps its result for the caller
         and counts as a failure.
+
+        ``fallback=`` answers for refusals and for errors that count: a value, or a function of the error.
         """
+        if kwargs and "fallback" in kwargs:
+            return self._or_else(kwargs.pop("fallback"), self.call, fn, args, kwargs)
         cell = self._cell
         gate = cell.gate
         if not gate.admits:
@@ -328,7 +344,7 @@ class CircuitBreaker:
         started = _clock()
         try:
             # Passing on no keywords is cheaper than passing on an empty dict of them.
-            result = fn(*args, **kwargs) if kwargs else fn(*args)  # type: ignore[call-arg]
+            result = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
             self._failed(gate, error, _clock() - started)
             raise
@@ -341,6 +357,28 @@ class CircuitBreaker:
                 self._reporter.wake()
         return result
 
+    def _or_else(self, fallback: Any, call: Callable[..., Any], fn: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return call(fn, *args, **kwargs)
+        except Exception as error:
+            if not self._falls_back_on(error):
+                raise
+            return instead(fallback, error)
+
+    async def _or_else_async(
+        self, fallback: Any, call: Callable[..., Any], fn: Any, args: Any, kwargs: Any
+    ) -> Any:
+        try:
+            return await call(fn, *args, **kwargs)
+        except Exception as error:
+            if not self._falls_back_on(error):
+                raise
+            answer = instead(fallback, error)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def _falls_back_on(self, error: Exception) -> bool:
+        return isinstance(error, CircuitOpenError) or self.judge(error) is ProbeResult.FAILURE
+
     def _failed(self, gate: Gate, error: BaseException, took: float) -> None:
         if self.judge(error) is ProbeResult.FAILURE:
             self._count(gate, took, failed=True)
@@ -351,8 +389,21 @@ class CircuitBreaker:
         gate.record((FAILED if failed else 0) | (SLOW if slow else 0))
         self._reporter.report_now(self._cell)
 
-    async def call_async(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """``await fn(*args, **kwargs)``, guarded; cancelled after ``timeout``, which raises TimeoutError."""
+    @overload
+    async def call_async(
+        self, fn: Callable[..., Awaitable[R]], /, *args: Any, fallback: Any, **kwargs: Any
+    ) -> R: ...
+
+    @overload
+    async def call_async(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    async def call_async(self, fn: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any) -> Any:
+        """``await fn(*args, **kwargs)``, guarded; cancelled after ``timeout``, which raises TimeoutError.
+
+        ``fallback=`` as in :meth:`call`; what it returns is awaited if need be.
+        """
+        if kwargs and "fallback" in kwargs:
+            return await self._or_else_async(kwargs.pop("fallback"), self.call_async, fn, args, kwargs)
         gate = self._cell.gate
         permit = Permit(self, gate, None) if gate.admits else await self.admit_async()
         timeout = self._cell.config.timeout
@@ -369,8 +420,35 @@ class CircuitBreaker:
         permit.success()
         return result
 
-    def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function or a coroutine function."""
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Callable[P, R]: ...
+
+    @overload
+    def __call__(self, /, *, fallback: Any) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def __call__(self, fn: Any = None, /, *, fallback: Any = _DEFAULT) -> Any:
+        """Decorate a function or a coroutine function; ``fallback=`` as in :meth:`call`."""
+        if fn is None:
+            return lambda fn: self._decorate(fn) if fallback is _DEFAULT else self._with(fallback, fn)
+        return self._decorate(fn)
+
+    def _with(self, fallback: Any, fn: Callable[P, R]) -> Callable[P, R]:
+        guarded = self._decorate(fn)
+        if inspect.iscoroutinefunction(fn):
+
+            @functools.wraps(fn)
+            async def answered_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                return await self._or_else_async(fallback, _call, guarded, args, kwargs)
+
+            return cast("Callable[P, R]", answered_async)
+
+        @functools.wraps(fn)
+        def answered(*args: P.args, **kwargs: P.kwargs) -> R:
+            return cast("R", self._or_else(fallback, _call, guarded, args, kwargs))
+
+        return answered
+
+    def _decorate(self, fn: Callable[P, R]) -> Callable[P, R]:
         if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
             raise TypeError(
                 f"{fn.__qualname__} is a generator: calling it does nothing yet that could be guarded."
@@ -394,7 +472,8 @@ class CircuitBreaker:
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             gate = cell.gate
             if not gate.admits:
-                return self.call(fn, *args, **kwargs)
+                with self.admit():
+                    return fn(*args, **kwargs)
             started = clock()
             try:
                 result = fn(*args, **kwargs) if kwargs else fn(*args)  # type: ignore[call-arg]
@@ -455,6 +534,10 @@ class CircuitBreaker:
         _breaker, permit, scope, outer = entered
         _entered.set(outer)
         return permit, scope
+
+
+def _call(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    return fn(*args, **kwargs)
 
 
 def get_circuit_breaker(name: str, **settings: Any) -> CircuitBreaker:

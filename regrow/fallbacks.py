@@ -1,0 +1,69 @@
+"""What to answer when a service cannot: a value, or a function of the error, by name or where it is needed::
+
+@regrow.fallback_for("ai").register
+def canned(error):
+    return "We will answer soon."
+
+breaker.call(ask, question, fallback=regrow.fallback_for("ai"))
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, TypeVar
+
+logger = logging.getLogger("regrow.fallbacks")
+
+F = TypeVar("F")
+
+
+def instead(fallback: Any, error: BaseException) -> Any:
+    """The answer of ``fallback`` to ``error``: what it returns if it can be called, else itself."""
+    return fallback(error) if callable(fallback) else fallback
+
+
+class Fallback:
+    """What answers for one service. Each one registered is tried when those before it have raised.
+
+    Called with the error; with nothing registered, it raises that. Coroutine functions may be registered
+    where a coroutine calls: what they return is handed on as it is, so they are tried as the last.
+    """
+
+    def __init__(self, service: str) -> None:
+        self.service = service
+        self.used = 0
+        """How often it has answered in this process."""
+        self._steps: tuple[Any, ...] = ()
+
+    def register(self, step: F) -> F:
+        """Add a value or a function of the error. Also a decorator."""
+        self._steps = (*self._steps, step)
+        return step
+
+    def clear(self) -> None:
+        """Take back all that was registered."""
+        self._steps = ()
+
+    def __call__(self, error: BaseException) -> Any:
+        last = error
+        for step in self._steps:
+            try:
+                answer = instead(step, error)
+            except Exception as failed:
+                logger.warning("fallback.failed", extra={"service": self.service, "error": repr(failed)})
+                last = failed
+            else:
+                self.used += 1
+                return answer
+        raise last
+
+    def __repr__(self) -> str:
+        return f"<Fallback for {self.service!r}, {len(self._steps)} registered>"
+
+
+def fallback_for(service: str) -> Fallback:
+    """The process's fallback for a service; the same one for the same name, wherever it is asked for."""
+    return _known.setdefault(service, Fallback(service))
+
+
+_known: dict[str, Fallback] = {}
