@@ -55,14 +55,17 @@ def _exclusively(database: Database) -> Iterator[Connection]:
         with database.transaction() as connection:
             yield connection
         return
-    with database.transaction() as connection:
-        got = connection.execute(sa.text("SELECT GET_LOCK(:n, :s)"), {"n": _LOCK, "s": _LOCK_SECONDS})
+    # The lock has a connection of its own: it must be held until the migration has been committed, or the
+    # next process finds the tables made and their revision not yet written.
+    with database.snapshot() as lock:
+        got = lock.execute(sa.text("SELECT GET_LOCK(:n, :s)"), {"n": _LOCK, "s": _LOCK_SECONDS})
         if got.scalar() != 1:
             raise StoreUnavailableError(
                 f"another process has been migrating the database for over {_LOCK_SECONDS} s; "
                 "look at it before you try again"
             )
         try:
-            yield connection
+            with database.transaction() as connection:
+                yield connection
         finally:
-            connection.execute(sa.text("SELECT RELEASE_LOCK(:n)"), {"n": _LOCK})
+            lock.execute(sa.text("SELECT RELEASE_LOCK(:n)"), {"n": _LOCK})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -33,3 +36,20 @@ def test_downgrade_leaves_nothing_but_the_version_table(database: Database) -> N
         assert sa.inspect(connection).get_table_names() == ["alembic_version"]
     database.upgrade()
     assert database.revision() == migrating.newest()
+
+
+def test_processes_that_start_together_migrate_once(database_url: str) -> None:
+    for _ in range(3):
+        together = [Database(database_url) for _ in range(6)]
+        start = threading.Barrier(len(together))
+
+        def upgrade(database: Database, start: threading.Barrier = start) -> None:
+            start.wait()
+            database.upgrade()
+
+        with ThreadPoolExecutor(len(together)) as pool:
+            for done in [pool.submit(upgrade, database) for database in together]:
+                done.result(60)
+        together[0].downgrade("base")
+        for database in together:
+            database.close()
