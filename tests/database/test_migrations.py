@@ -53,3 +53,19 @@ def test_processes_that_start_together_migrate_once(database_url: str) -> None:
         together[0].downgrade("base")
         for database in together:
             database.close()
+
+
+def test_the_lock_is_held_until_the_migration_is_committed(mysql_url: str) -> None:
+    database, watcher = Database(mysql_url), Database(mysql_url)
+    holders: list[object] = []
+
+    @sa.event.listens_for(database.engine, "commit")
+    def look(_connection: sa.Connection) -> None:  # just before each commit
+        with watcher.snapshot() as connection:
+            holders.append(connection.execute(sa.text("SELECT IS_USED_LOCK('regrow.migrations')")).scalar())
+
+    database.upgrade()
+    assert holders
+    assert None not in holders
+    database.close()
+    watcher.close()
