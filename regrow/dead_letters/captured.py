@@ -10,7 +10,7 @@ import json
 import traceback as tracebacks
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -165,10 +165,6 @@ def from_wire(wire: Mapping[str, Any]) -> Capture:
         return Capture(**{name: value for name, value in values.items() if name in known})
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
         raise LetterRefusedError(f"not a capture that this version can read: {error}") from None
-
-
-def with_source(capture: Capture, source: str) -> Capture:
-    return replace(capture, source=source)
 
 
 def bounded_key(key: str) -> str:

@@ -36,8 +36,3 @@ def write(home: Path, event_id: str, payload: Any, error: Exception) -> Path:
     fresh.replace(path)
     logger.error("letter.unfiled", event_id=event_id, file=str(path), error=str(error))
     return path
-
-
-def count(home: Path) -> int:
-    """How many wait there."""
-    return sum(1 for _ in (home / FOLDER).glob("*.json"))
