@@ -32,9 +32,14 @@ class CelerySender:
     @classmethod
     def from_settings(cls, settings: Settings) -> CelerySender:
         """A sender of its own, for processes that are no Celery app: web, command line."""
+        return cls.from_url(settings.celery.broker_url.get_secret_value())
+
+    @classmethod
+    def from_url(cls, url: str) -> CelerySender:
+        """A sender on the broker at ``url``, written as in Regrow's settings; waits for the broker's word."""
         from regrow.celery.urls import broker_of
 
-        broker = broker_of(settings.celery.broker_url.get_secret_value())
+        broker = broker_of(url)
         return cls(_app({**broker, "broker_transport_options": _bounded(broker)}))
 
     @classmethod

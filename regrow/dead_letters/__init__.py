@@ -120,7 +120,4 @@ def sender_for(broker_url: str) -> Sender:
         raise SettingsError(
             f"dead letters travel through Celery, which is not installed here ({error}); pip install celery"
         ) from error
-    options: dict[str, Any] = {"socket_timeout": 10, "socket_connect_timeout": 3}
-    if broker_url.startswith("amqp"):
-        options = {"confirm_publish": True, "read_timeout": 30, "write_timeout": 10}
-    return CelerySender.from_broker(broker_url, options)
+    return CelerySender.from_url(broker_url)
