@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from regrow.database import Database
 from regrow.database.tables import audit, capture_events, dead_letter_attempts, dead_letters
-from regrow.dead_letters import service
+from regrow.dead_letters import redriving, service
 from regrow.dead_letters.captured import of_message
 from regrow.engine import Engine
 from regrow.errors import (
@@ -244,17 +244,17 @@ def test_a_dead_workers_lease_runs_out_and_its_zombie_can_do_no_harm(
     event = service.capture(letters, call())
     clock.advance(60)
     zombie = letters.database.run(
-        lambda c: service.store.lease(c, owner="zombie", now=clock.now, seconds=6, limit=1)
+        lambda c: redriving.store.lease(c, owner="zombie", now=clock.now, seconds=6, limit=1)
     )[0]
     clock.advance(7)
     assert _redrive(letters)["dispatched"] == 1  # returned and sent by the living
     after = service.show(letters, event).letter
     # The zombie wakes up and goes through everything a worker does with its lease.
-    service._hold(letters, zombie, 5)
-    service._release(letters, zombie, "late")
-    service._quarantine(letters, zombie, "late")
+    redriving._hold(letters, zombie, 5)
+    redriving._release(letters, zombie, "late")
+    redriving._quarantine(letters, zombie, "late")
     assert not letters.database.run(
-        lambda c: service.store.dispatched(c, after.id, zombie.token, now=clock.now, deadline=clock.now)
+        lambda c: redriving.store.dispatched(c, after.id, zombie.token, now=clock.now, deadline=clock.now)
     )
     assert service.show(letters, event).letter == after
 
@@ -367,8 +367,8 @@ def test_two_workers_lease_different_letters_without_waiting_for_each_other(
     other = Database(mysql_url)
     take = {"owner": "w", "now": clock.now, "seconds": 60, "limit": 10}
     with engine.database.transaction() as first, other.transaction() as second:
-        one = service.store.lease(first, **take)
-        two = service.store.lease(second, **take)
+        one = redriving.store.lease(first, **take)
+        two = redriving.store.lease(second, **take)
     assert len({x.letter.id for x in one + two}) == 20
     other.close()
     engine.close()

@@ -10,7 +10,7 @@ import pytest
 from celery.exceptions import Reject
 
 from regrow import jobs
-from regrow.dead_letters import service
+from regrow.dead_letters import redriving, service
 from regrow.dead_letters.captured import of_message, to_wire
 from regrow.engine import Engine, set_engine
 from regrow.errors import StoreUnavailableError, TransitionRefusedError
@@ -23,7 +23,7 @@ def here(letters: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The engine that tasks find; no breaker is open, and waiting takes no time."""
     set_engine(letters)
     monkeypatch.setattr(tasks, "_PAUSE", 0.0)
-    monkeypatch.setattr(service, "breakers_open", lambda *_: {})
+    monkeypatch.setattr(redriving, "breakers_open", lambda *_: {})
     yield letters
     set_engine(None)
 

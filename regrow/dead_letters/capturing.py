@@ -1,0 +1,173 @@
+"""Keeping failures: checked, numbered, and committed before anybody is told that they are accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from random import Random
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.exc import IntegrityError
+
+from regrow import counters
+from regrow.dead_letters import rules, store
+from regrow.dead_letters.captured import Capture
+from regrow.dead_letters.policies import redrive_policy
+from regrow.dead_letters.rules import Next, State
+from regrow.engine import Engine
+from regrow.errors import LetterRefusedError
+from regrow.ids import uuid7
+from regrow.settings import DeadLetterSettings
+
+logger = structlog.get_logger(__name__)
+
+_CHUNK = 200
+_random = Random()  # noqa: S311 - spreads load, hides nothing
+
+
+def capture(engine: Engine, captured: Capture) -> str:
+    """Keep one failure; returns its event id once it is committed. Told twice, it is kept once.
+
+    LetterRefusedError: over the size cap. StoreUnavailableError: the database is away, nothing is kept.
+    """
+    return capture_many(engine, [captured])[0]
+
+
+def capture_many(engine: Engine, captures: Sequence[Capture]) -> list[str]:
+    """Keep many failures, in transactions of 200; returns their event ids in order.
+
+    All are checked before the first is kept. After an error, captures of earlier transactions are kept,
+    and telling all of them again is safe.
+    """
+    for captured in captures:
+        checked(engine, captured)
+    for start in range(0, len(captures), _CHUNK):
+        chunk = captures[start : start + _CHUNK]
+        fresh = _without_losing_races(engine, chunk)
+        counters.add(engine, "dlq_messages_added_total", *({"service": new.service} for _, new in fresh))
+        for letter_id, captured in fresh:
+            logger.info(
+                "letter.captured",
+                letter=letter_id,
+                message_type=captured.message_type,
+                service=captured.service,
+                error=captured.error_class,
+            )
+    return [captured.event_id for captured in captures]
+
+
+def checked(engine: Engine, captured: Capture) -> Capture:
+    """The capture itself, if it is within bounds; LetterRefusedError when it is not. It is never cut."""
+    limit = engine.settings.dead_letters.max_body_bytes
+    if len(captured.body) > limit:
+        raise LetterRefusedError(
+            f"the message of event {captured.event_id} has {len(captured.body)} bytes; "
+            f"dead_letters.max_body_bytes allows {limit}. Keep large data elsewhere and send its address."
+        )
+    return captured
+
+
+def _without_losing_races(engine: Engine, chunk: Sequence[Capture]) -> list[tuple[str, Capture]]:
+    """Two capturers of one key may both find it new; the slower one looks again and finds it taken."""
+    for last in (False, False, True):
+        try:
+            return engine.database.run(lambda connection: _keep(engine, connection, chunk))
+        except IntegrityError:
+            if last:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _keep(engine: Engine, connection: sa.Connection, chunk: Sequence[Capture]) -> list[tuple[str, Capture]]:
+    now = engine.clock()
+    chosen = engine.settings.dead_letters
+    known = store.known_events(connection, [captured.event_id for captured in chunk])
+    newest = store.newest_of_keys(connection, sorted({captured.idempotency_key for captured in chunk}))
+    rows: dict[str, dict[str, Any]] = {}
+    bodies, events = [], []
+    fresh: list[tuple[str, Capture]] = []
+    for captured in chunk:
+        if captured.event_id in known:
+            continue
+        letter_id, state, generation = newest.get(captured.idempotency_key, (None, None, 0))
+        following = rules.next_generation(state, generation, chosen.max_generations)
+        if following is None and letter_id is not None:
+            _join(connection, rows, letter_id, captured)
+        elif following is not None:
+            letter_id = uuid7(now)
+            rows[letter_id] = _row(letter_id, captured, following, chosen, now)
+            bodies.append(_body_row(letter_id, captured))
+            newest[captured.idempotency_key] = (letter_id, State(rows[letter_id]["state"]), following[0])
+            fresh.append((letter_id, captured))
+        known[captured.event_id] = str(letter_id)
+        events.append(
+            {
+                "event_id": captured.event_id,
+                "letter_id": letter_id,
+                "source": captured.source,
+                "received_at": now,
+            }
+        )
+    store.insert(connection, list(rows.values()), bodies, events)
+    return fresh
+
+
+def _join(
+    connection: sa.Connection, rows: dict[str, dict[str, Any]], letter_id: str, captured: Capture
+) -> None:
+    """One more occurrence of a letter that is not settled yet."""
+    if letter_id in rows:  # made a moment ago, in this very chunk
+        rows[letter_id]["seen"] += 1
+        rows[letter_id]["last_failed_at"] = max(rows[letter_id]["last_failed_at"], captured.failed_at)
+    else:
+        store.seen_again(connection, letter_id, 1, captured.failed_at)
+
+
+def _row(
+    letter_id: str,
+    captured: Capture,
+    following: tuple[int, str | None],
+    chosen: DeadLetterSettings,
+    now: datetime,
+) -> dict[str, Any]:
+    generation, quarantine = following
+    max_retries = chosen.max_retries if captured.max_retries is None else captured.max_retries
+    reason = captured.quarantine or quarantine
+    first = rules.after_failure(0, redrive_policy(chosen, max_retries), now, _random)
+    after = Next(State.QUARANTINED, reason=reason) if reason else first
+    return {
+        "id": letter_id,
+        "idempotency_key": captured.idempotency_key,
+        "generation": generation,
+        "state": after.state,
+        "service": captured.service,
+        "message_type": captured.message_type,
+        "task": captured.task,
+        "task_id": captured.task_id,
+        "queue": captured.queue,
+        "confirm": captured.confirm or chosen.confirm,
+        "error_class": captured.error_class,
+        "error_message": captured.error_message,
+        "traceback": captured.traceback,
+        "fingerprint": captured.fingerprint,
+        "reason": after.reason,
+        "seen": 1,
+        "attempts": 0,
+        "max_retries": max_retries,
+        "due_at": after.due_at or now,
+        "first_failed_at": captured.failed_at,
+        "last_failed_at": captured.failed_at,
+        "created_at": now,
+    }
+
+
+def _body_row(letter_id: str, captured: Capture) -> dict[str, Any]:
+    return {
+        "letter_id": letter_id,
+        "content_type": captured.content_type,
+        "content_encoding": captured.content_encoding,
+        "headers": dict(captured.headers),
+        "body": captured.body,
+    }

@@ -1,0 +1,51 @@
+"""Settling: what a redriven message came to, told by whoever ran it. One settlement per letter."""
+
+from __future__ import annotations
+
+from random import Random
+
+import sqlalchemy as sa
+import structlog
+
+from regrow.dead_letters import home, rules, store
+from regrow.dead_letters.policies import redrive_policy
+from regrow.dead_letters.rules import AttemptOutcome, Next, State
+from regrow.engine import Engine
+
+logger = structlog.get_logger(__name__)
+
+_random = Random()  # noqa: S311 - spreads load, hides nothing
+
+
+def settle(engine: Engine, attempt: str) -> bool:
+    """The redriven message succeeded (``attempt``: LETTER:TOKEN). False: settled before, or gone."""
+    letter_id, token = home.parse_reference(attempt)
+    won = engine.database.run(lambda connection: store.resolve(connection, letter_id, token, engine.clock()))
+    if won:
+        logger.info("letter.resolved", letter=letter_id, by="outcome")
+    return won
+
+
+def record_failure(engine: Engine, attempt: str, error: str | None = None) -> State | None:
+    """The redriven message failed again. Counts for the current attempt alone; None: it was not that."""
+    letter_id, token = home.parse_reference(attempt)
+
+    def work(connection: sa.Connection) -> Next | None:
+        now = engine.clock()
+        letter = store.current(connection, letter_id, token)
+        if letter is None:
+            store.end_attempt(connection, token, now, AttemptOutcome.STALE, error)
+            return None
+        # The failure may be told before the publisher has written that it sent the message.
+        made = letter.attempts + (1 if letter.state == State.LEASED else 0)
+        after = rules.after_failure(
+            made, redrive_policy(engine.settings.dead_letters, letter.max_retries), now, _random
+        )
+        store.move(connection, letter, after, now=now, attempts_made=made)
+        store.end_attempt(connection, token, now, AttemptOutcome.FAILED, error)
+        return after
+
+    after = engine.database.run(work)
+    if after is not None and after.state == State.QUARANTINED:
+        logger.warning("letter.quarantined", letter=letter_id, reason=after.reason)
+    return None if after is None else after.state
