@@ -21,6 +21,7 @@ from regrow.celery.breakers import BreakerAwareTask, breaker_aware
 from regrow.celery.capturing import Capturer, Sink
 from regrow.celery.consumer import PoisonGuard
 from regrow.celery.messages import Failure, RawMessage
+from regrow.celery.origin import AppFacts
 from regrow.celery.sender import CelerySender
 from regrow.celery.sinks import BrokerSink, StoreSink
 from regrow.errors import RegrowError
@@ -49,12 +50,16 @@ def install(
     sink: Sink | None = None,
     deliveries: Callable[[str], int] | None = None,
     home: Path | None = None,
+    broker: str | None = None,
+    code_version: str | None = None,
 ) -> None:
     """Capture what fails for good in the workers of ``app``. A second call changes nothing.
 
     ``sink``: where failures go; by default to Regrow's workers, as tasks, through the app's own broker.
     ``deliveries`` counts redeliveries (see :class:`PoisonGuard`). ``home``: the state folder, by default
     ``$REGROW_HOME`` or ``var``; failures that the sink refuses become files in its folder ``unfiled``.
+    ``broker``: the name by which Regrow knows this app's broker (``$REGROW_BROKER``). ``code_version``: of
+    the app (``$REGROW_CODE_VERSION``). Both are kept with each letter.
 
     Raises TooLateError when the app has connected already: its consumer and requests are then made.
     """
@@ -72,6 +77,10 @@ def install(
         {
             "regrow_capturer": Capturer(sink or BrokerSink(CelerySender.beside(app)), folder),
             "regrow_deliveries": staticmethod(deliveries) if deliveries else None,
+            "regrow_facts": AppFacts(
+                broker or os.environ.get("REGROW_BROKER"),
+                code_version or os.environ.get("REGROW_CODE_VERSION"),
+            ),
         },
     )
 

@@ -7,6 +7,7 @@ and exits on the rest (a body that is no list of three). On the Redis broker not
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import structlog
@@ -19,8 +20,8 @@ from regrow.celery.messages import (
     UnknownTaskError,
     defect_of,
     failure_of,
-    raw_message,
 )
+from regrow.celery.origin import AppFacts, Taken
 from regrow.celery.request import capturing
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ class PoisonGuard:
     regrow_capturer: Capturer
     regrow_deliveries: Callable[[str], int] | None
     """Counts a redelivery of this message id and says how many there were; None: not counted."""
+    regrow_facts: AppFacts
 
     app: Any
     qos: Any
@@ -45,10 +47,14 @@ class PoisonGuard:
     channel_errors: tuple[type[BaseException], ...]
     _held = 0
 
+    @cached_property
+    def _taken(self) -> Taken:
+        return Taken(self, self.regrow_facts)
+
     def update_strategies(self) -> None:
         # The last moment before Celery reads Task.Request, and the only one that sees every task.
         for task in self.app.tasks.values():
-            task.Request = capturing(task.Request, self.regrow_capturer, self.call_soon)
+            task.Request = capturing(task.Request, self.regrow_capturer, self.call_soon, self._taken)
         super().update_strategies()  # type: ignore[misc]
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
@@ -76,7 +82,7 @@ class PoisonGuard:
         self._poison(message, exc)
 
     def on_unknown_task(self, _body: Any, message: Any, exc: BaseException) -> None:
-        raw = raw_message(message)
+        raw = self._taken(message)
         name = raw.task or str(exc)
         self._poison(
             message,
@@ -86,7 +92,7 @@ class PoisonGuard:
 
     def _poison(self, message: Any, error: BaseException, then: Callable[[], None] | None = None) -> None:
         """Hold the message until it is captured, then acknowledge it."""
-        failure = failure_of("poison", raw_message(message), error)
+        failure = failure_of("poison", self._taken(message), error)
         log.error(
             "message.poison",
             event_id=failure.event_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 import uuid
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from regrow.errors import RegrowError
 Kind = str
 """``poison`` (nobody could run it) or ``failed`` (it ran, and failed for good)."""
 
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _NAMES = uuid.UUID("5b1de28c-6a8d-5f0e-9a55-1f3a6f1c7e11")
 
 
@@ -45,6 +47,9 @@ class RawMessage:
     routing_key: str = ""
     properties: Mapping[str, Any] = field(default_factory=dict)
     redelivered: bool = False
+    broker: str | None = None
+    code_version: str | None = None
+    deliveries: int = 1
 
     @property
     def task_id(self) -> str | None:
@@ -60,6 +65,17 @@ class RawMessage:
     def retries(self) -> int:
         found = self.headers.get("retries")
         return found if isinstance(found, int) else 0
+
+    @property
+    def correlation_id(self) -> str | None:
+        found = self.properties.get("correlation_id")
+        return found if isinstance(found, str) and found else None
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context; anything else under that name is none."""
+        found = self.headers.get("traceparent")
+        return found if isinstance(found, str) and _TRACEPARENT.fullmatch(found) else None
 
 
 @dataclass(frozen=True)
@@ -108,8 +124,15 @@ def event_id(kind: Kind, message: RawMessage) -> str:
     return str(uuid.uuid5(_NAMES, name))
 
 
-def raw_message(message: Any) -> RawMessage:
-    """What is kept of a kombu message."""
+def raw_message(
+    message: Any,
+    *,
+    queue: str | None = None,
+    broker: str | None = None,
+    code_version: str | None = None,
+    deliveries: int = 1,
+) -> RawMessage:
+    """What is kept of a kombu message; ``queue`` is the one it was taken from, if the caller knows."""
     delivery = message.delivery_info or {}
     routing_key = str(delivery.get("routing_key") or "")
     return RawMessage(
@@ -117,11 +140,14 @@ def raw_message(message: Any) -> RawMessage:
         headers=dict(message.headers) if isinstance(message.headers, Mapping) else {},
         content_type=message.content_type,
         content_encoding=message.content_encoding,
-        queue=routing_key,
+        queue=queue or routing_key,
         exchange=str(delivery.get("exchange") or ""),
         routing_key=routing_key,
         properties=dict(message.properties or {}),
         redelivered=bool(delivery.get("redelivered")),
+        broker=broker,
+        code_version=code_version,
+        deliveries=deliveries,
     )
 
 

@@ -26,7 +26,8 @@ from celery.worker import state
 from kombu.asynchronous import get_event_loop
 
 from regrow.celery.capturing import Capturer
-from regrow.celery.messages import Failure, TaskOutOfMemoryError, failure_of, raw_message
+from regrow.celery.messages import Failure, TaskOutOfMemoryError, failure_of
+from regrow.celery.origin import Taken
 from regrow.dead_letters.home import HEADER
 from regrow.errors import StoreUnavailableError
 
@@ -37,18 +38,23 @@ _KEPT_OWN = {"regrow.dead_letters.capture", "regrow.dead_letters.capture_many"}
 """Regrow's own tasks are not captured, their runs are recorded; but these two carry what must not be lost."""
 
 
-def capturing(request: Any, capturer: Capturer, call_soon: Callable[..., Any]) -> type[Any]:
+def capturing(request: Any, capturer: Capturer, call_soon: Callable[..., Any], taken: Taken) -> type[Any]:
     """The request class that captures, on top of ``request`` (a class or its path)."""
     base = symbol_by_name(request)
-    return base if issubclass(base, CapturingRequest) else _class(base, capturer, call_soon)
+    return base if issubclass(base, CapturingRequest) else _class(base, capturer, call_soon, taken)
 
 
 @cache
-def _class(base: type[Any], capturer: Capturer, call_soon: Callable[..., Any]) -> type[Any]:
+def _class(base: type[Any], capturer: Capturer, call_soon: Callable[..., Any], taken: Taken) -> type[Any]:
     return type(
         f"Capturing{base.__name__}",
         (CapturingRequest, base),
-        {"regrow_capturer": capturer, "regrow_call_soon": staticmethod(call_soon), "__slots__": ()},
+        {
+            "regrow_capturer": capturer,
+            "regrow_call_soon": staticmethod(call_soon),
+            "regrow_taken": staticmethod(taken),
+            "__slots__": (),
+        },
     )
 
 
@@ -57,6 +63,7 @@ class CapturingRequest:
 
     regrow_capturer: Capturer
     regrow_call_soon: Callable[..., Any]
+    regrow_taken: Taken
 
     id: Any
     task: Any
@@ -194,7 +201,7 @@ class CapturingRequest:
         return True
 
     def _failure(self, error: BaseException, trace: str = "") -> Failure:
-        return failure_of("failed", raw_message(self.message), error, trace)
+        return failure_of("failed", self.regrow_taken(self.message), error, trace)
 
     def _attempt(self) -> str | None:
         found = self.request_dict.get(HEADER)

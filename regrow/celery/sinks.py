@@ -34,6 +34,13 @@ def capture_of(failure: Failure) -> Capture:
         content_encoding=(message.content_encoding or "binary")[:64],
         headers=json.loads(json.dumps(dict(message.headers), default=repr)),
         source="celery",
+        exchange=_short(message.exchange, 255),
+        routing_key=_short(message.routing_key, 255),
+        broker=_short(message.broker, 190),
+        correlation_id=_short(message.correlation_id, 255),
+        traceparent=message.traceparent,
+        code_version=_short(message.code_version, 190),
+        deliveries=message.deliveries,
         quarantine=f"poison: {failure.error_message}"[:500] if failure.kind == "poison" else None,
     )
 

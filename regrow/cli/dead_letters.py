@@ -170,6 +170,12 @@ def _facts(letter: Letter) -> Iterable[tuple[str, object]]:
     yield "type", letter.message_type
     yield "task", letter.task
     yield "queue", letter.queue
+    yield "published to", _published_to(letter)
+    yield "broker", letter.broker
+    yield "correlation", letter.correlation_id
+    yield "trace", letter.traceparent
+    yield "code version", letter.code_version
+    yield "deliveries", letter.deliveries
     yield "error", f"{letter.error_class}: {letter.error_message}"
     yield "first failed", when(letter.first_failed_at)
     yield "last failed", when(letter.last_failed_at)
@@ -192,6 +198,11 @@ def _print_redrives(attempts: tuple[Attempt, ...]) -> None:
         ],
         empty="",
     )
+
+
+def _published_to(letter: Letter) -> str | None:
+    """Its exchange and routing key, unless it was published straight to its queue."""
+    return f"{letter.exchange} with key {letter.routing_key}" if letter.exchange else None
 
 
 def _what(letter: Letter) -> str:

@@ -56,7 +56,14 @@ dead_letters = Table(
     Column("message_type", key(190), nullable=False),
     Column("task", key(255), comment="the Celery task it goes home to"),
     Column("task_id", key(255), comment="the id under which it failed first"),
-    Column("queue", key(255)),
+    Column("queue", key(255)),  # the one it was taken from
+    Column("exchange", key(255)),  # what it was published to, and with which key
+    Column("routing_key", key(255)),
+    Column("broker", key(190)),  # the name that its app gives to its broker
+    Column("correlation_id", key(255)),
+    Column("traceparent", key(64)),
+    Column("code_version", key(190)),
+    Column("deliveries", Integer),  # at least so many, until it failed
     Column("confirm", key(64), nullable=False, comment="outcome or publish"),
     Column("error_class", key(255), nullable=False),
     Column("error_message", LongText, nullable=False),

@@ -10,6 +10,7 @@ They publish to Regrow's workers and return when the broker has the message. Ins
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,8 @@ def capture(
     queue: str | None = None,
     confirm: Confirm | None = None,
     failed_at: datetime | str | None = None,
+    correlation_id: str | None = None,
+    traceparent: str | None = None,
 ) -> str:
     """Hand over one message that failed for good; returns its event id once the broker has it.
 
@@ -48,6 +51,7 @@ def capture(
     ``service``: whose circuit breaker rules the redrive (default: the message type).
     ``idempotency_key``: stable per message; told twice, it is one letter.
     ``max_retries``: redrives before it waits for a person (default: ``dead_letters.max_retries``).
+    ``correlation_id``, ``traceparent`` (W3C): what ties it to a request. ``REGROW_CODE_VERSION`` is kept too.
 
     LetterRefusedError: not JSON, or a name that is too long. StoreUnavailableError: the broker did not
     take it, nothing is kept. SettingsError: no broker is configured.
@@ -66,6 +70,9 @@ def capture(
         confirm=confirm,
         failed_at=failed_at,
         source="library",
+        correlation_id=correlation_id,
+        traceparent=traceparent,
+        code_version=_code_version(),
     )
     _current_sender().send("regrow.dead_letters.capture", {"capture": to_wire(captured)}, queue=_QUEUE)
     return captured.event_id
@@ -78,7 +85,10 @@ def capture_many(messages: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     from regrow.dead_letters.captured import of_message, to_wire
 
-    captured = [of_message(**{"source": "library", **message}) for message in messages]
+    captured = [
+        of_message(**{"source": "library", "code_version": _code_version(), **message})
+        for message in messages
+    ]
     sender = _current_sender()
     for start in range(0, len(captured), _MANY):
         wires = [{"capture": to_wire(one)} for one in captured[start : start + _MANY]]
@@ -90,6 +100,10 @@ def send_through(sender: Sender | None) -> None:
     """Use this sender in this process from now on; ``regrow.configure(broker_url=...)`` sets one."""
     global _sender  # noqa: PLW0603 - the face is per process, as its configuration is
     _sender = sender
+
+
+def _code_version() -> str | None:
+    return os.environ.get("REGROW_CODE_VERSION") or None
 
 
 def _current_sender() -> Sender:

@@ -19,7 +19,20 @@ from regrow.errors import LetterRefusedError
 Confirm = Literal["outcome", "publish"]
 
 # What the columns hold; longer names are refused rather than cut, longer keys are hashed.
-_LIMITS = {"message_type": 190, "service": 190, "error_class": 255, "task": 255, "task_id": 255, "queue": 255}
+_LIMITS = {
+    "message_type": 190,
+    "service": 190,
+    "error_class": 255,
+    "task": 255,
+    "task_id": 255,
+    "queue": 255,
+    "exchange": 255,
+    "routing_key": 255,
+    "broker": 190,
+    "correlation_id": 255,
+    "traceparent": 64,
+    "code_version": 190,
+}
 _KEY_LENGTH = 190
 _TEXTS = (*_LIMITS, "event_id", "idempotency_key", "error_message", "traceback", "quarantine")
 
@@ -30,6 +43,9 @@ class Capture:
 
     ``body`` is the message itself, never cut. ``task``/``queue`` say where home is, if the capture knows;
     else ``[dead_letters.routes.MESSAGE_TYPE]`` says it. ``failed_at`` is aware UTC.
+
+    The origin, as far as it is known: ``queue`` is the one it was taken from, ``exchange`` and
+    ``routing_key`` are those it was published with, ``broker`` is the name its app gives to its broker.
     """
 
     event_id: str
@@ -52,6 +68,16 @@ class Capture:
     source: str = "task"
     quarantine: str | None = None
     """Why it must wait for a person from the start: poison, or no way to read it."""
+    exchange: str | None = None
+    routing_key: str | None = None
+    broker: str | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    """The W3C trace context that the message travelled with."""
+    code_version: str | None = None
+    """Of the app in which it failed."""
+    deliveries: int | None = None
+    """How often the broker had delivered it; at least so often, where the broker does not count."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -90,6 +116,13 @@ def of_message(
     event_id: str | None = None,
     failed_at: datetime | str | None = None,
     source: str = "task",
+    exchange: str | None = None,
+    routing_key: str | None = None,
+    broker: str | None = None,
+    correlation_id: str | None = None,
+    traceparent: str | None = None,
+    code_version: str | None = None,
+    deliveries: int | None = None,
 ) -> Capture:
     """A capture from what an app knows.
 
@@ -124,6 +157,13 @@ def of_message(
         max_retries=max_retries,
         confirm=confirm,
         source=source,
+        exchange=exchange,
+        routing_key=routing_key,
+        broker=broker,
+        correlation_id=correlation_id,
+        traceparent=traceparent,
+        code_version=code_version,
+        deliveries=deliveries,
     )
 
 

@@ -146,7 +146,7 @@ def _row(
         "message_type": captured.message_type,
         "task": captured.task,
         "task_id": captured.task_id,
-        "queue": captured.queue,
+        **{name: getattr(captured, name) for name in store.ORIGIN},
         "confirm": captured.confirm or chosen.confirm,
         "error_class": captured.error_class,
         "error_message": captured.error_message,

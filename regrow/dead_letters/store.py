@@ -17,6 +17,18 @@ import sqlalchemy as sa
 from regrow.database.tables import capture_events, dead_letter_attempts, dead_letter_bodies, dead_letters
 from regrow.dead_letters.rules import SETTLED, UNSETTLED, AttemptOutcome, Next, State
 
+ORIGIN = (
+    "queue",
+    "exchange",
+    "routing_key",
+    "broker",
+    "correlation_id",
+    "traceparent",
+    "code_version",
+    "deliveries",
+)
+"""Where a message came from, by column: the same names in a capture, a row and a letter."""
+
 letters = dead_letters.c
 attempts = dead_letter_attempts.c
 
@@ -52,6 +64,13 @@ class Letter:
     last_failed_at: datetime
     settled_at: datetime | None
     created_at: datetime
+    exchange: str | None = None
+    routing_key: str | None = None
+    broker: str | None = None
+    correlation_id: str | None = None
+    traceparent: str | None = None
+    code_version: str | None = None
+    deliveries: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from regrow.database import Database
 from regrow.database.tables import audit, capture_events, dead_letter_attempts, dead_letters
-from regrow.dead_letters import redriving, service
+from regrow.dead_letters import redriving, service, store
 from regrow.dead_letters.captured import of_message
 from regrow.engine import Engine
 from regrow.errors import (
@@ -47,6 +47,21 @@ def test_the_same_event_told_twice_is_kept_once(letters: Engine) -> None:
     assert service.capture(letters, captured) == service.capture(letters, captured) == captured.event_id
     found = service.show(letters, captured.event_id).letter
     assert (found.seen, service.counts(letters)["pending"]) == (1, 1)
+
+
+def test_where_a_message_came_from_is_kept_with_its_letter(letters: Engine) -> None:
+    origin = {
+        "queue": "orders",
+        "exchange": "shop",
+        "routing_key": "order.new",
+        "broker": "main",
+        "correlation_id": "request-1",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "code_version": "v7",
+        "deliveries": 3,
+    }
+    letter = service.show(letters, service.capture(letters, call(**origin))).letter
+    assert {name: getattr(letter, name) for name in store.ORIGIN} == origin
 
 
 def test_another_failure_of_a_live_message_is_seen_again_not_doubled(letters: Engine) -> None:
