@@ -53,6 +53,25 @@ class RouteError(RegrowError):
     """There is no way to send this dead letter home."""
 
 
+class DeliveryFailedError(RegrowError):
+    """The dead letter was delivered, and failed again.
+
+    ``error_class`` is the name of what it failed with; ``retry_after`` the seconds until another try is worth
+    it, if the receiver said so.
+    """
+
+    def __init__(
+        self, message: str | None = None, *, error_class: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.retry_after = retry_after
+
+
+class DeliveryRefusedError(RegrowError):
+    """The receiver is well and will never take this dead letter; a person must look at it."""
+
+
 class CheckNotFoundError(RegrowError):
     """No health check has this name."""
 

@@ -13,17 +13,22 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from regrow.dead_letters import home, rules, store
+from regrow.dead_letters import routes, rules, store
 from regrow.dead_letters.policies import redrive_policy
+from regrow.dead_letters.route import Outbound, Route
 from regrow.dead_letters.rules import AttemptOutcome, Next, State
+from regrow.dead_letters.settling import record_failure, settle
 from regrow.dead_letters.store import Leased, Letter
 from regrow.engine import Engine
-from regrow.errors import CircuitOpenError, RouteError, StoreUnavailableError
+from regrow.errors import (
+    CircuitOpenError,
+    DeliveryFailedError,
+    DeliveryRefusedError,
+    RouteError,
+    StoreUnavailableError,
+)
 
 logger = structlog.get_logger(__name__)
-
-BROKER = "regrow.broker"
-"""The circuit breaker around publishing: a broker that is away is not asked again for every letter."""
 
 _CHUNK = 200
 _random = Random()  # noqa: S311 - spreads load, hides nothing
@@ -38,11 +43,13 @@ def process_batch(
     """Redrive due letters in batches until none is due or ``dead_letters.drain_budget`` seconds are used.
 
     Returns counts: returned (from dead workers), leased, dispatched, resolved (published with
-    confirm="publish"), held (breaker open), released (broker away), quarantined. Safe to run twice at once.
+    confirm="publish", or run here), failed (run here), held (breaker open), released (broker away),
+    quarantined. Safe to run twice at once.
     """
     chosen = engine.settings.dead_letters
     size = batch_size or chosen.batch_size
-    done = dict.fromkeys(("leased", "dispatched", "resolved", "held", "released", "quarantined"), 0)
+    counted = ("leased", "dispatched", "resolved", "failed", "held", "released", "quarantined")
+    done = dict.fromkeys(counted, 0)
     done = {"returned": return_overdue(engine), **done}
     until = time.monotonic() + chosen.drain_budget
     while True:
@@ -79,26 +86,16 @@ def _redrive(engine: Engine, batch: Sequence[Leased], held: Held) -> list[str]:
 
 
 def _send_home(engine: Engine, leased: Leased) -> str:
-    letter, body = leased.letter, leased.body
+    letter = leased.letter
     if not rules.may_publish(engine.clock(), letter.lease_until, engine.settings.dead_letters.lease):
         again = Next(State.PENDING, due_at=engine.clock())
         _back(engine, leased, again, AttemptOutcome.RELEASED, "the lease ran short before its turn came")
         return "released"
     try:
-        where = home.find_home(letter.task, letter.queue, letter.message_type, _routes(engine))
-        message = home.compose(
-            where,
-            reference=home.attempt_reference(letter.id, leased.token),
-            letter_id=letter.id,
-            task_id=letter.task_id,
-            body=body.body,
-            content_type=body.content_type,
-            content_encoding=body.content_encoding,
-            headers=body.headers,
-        )
-        engine.breaker(BROKER, record=(StoreUnavailableError,)).call(
-            engine.sender.send_home, message, queue=where.queue
-        )
+        route = routes.find(engine, letter)
+        if route.runs_here:
+            return _run_here(engine, leased, route)
+        engine.breaker(route.breaker, record=(StoreUnavailableError,)).call(route.send, Outbound.of(leased))
     except RouteError as error:
         return _quarantine(engine, leased, str(error))
     except (StoreUnavailableError, CircuitOpenError) as error:
@@ -108,20 +105,55 @@ def _send_home(engine: Engine, leased: Leased) -> str:
         now = engine.clock()
         deadline = now + timedelta(seconds=engine.settings.dead_letters.outcome_deadline)
         store.dispatched(connection, letter.id, leased.token, now=now, deadline=deadline)
-        if letter.confirm == "publish":
+        if route.settled == "publish":
             return "resolved" if store.resolve(connection, letter.id, leased.token, now) else "dispatched"
         return "dispatched"
 
     outcome = engine.database.run(confirm)
-    logger.info("letter.dispatched", letter=letter.id, queue=where.queue, task=where.task)
+    logger.info("letter.dispatched", letter=letter.id, to=route.target)
     if outcome == "resolved":
         logger.info("letter.resolved", letter=letter.id, by="publish")
     return outcome
 
 
+def _run_here(engine: Engine, leased: Leased, route: Route) -> str:
+    """Run a letter in this process, guarded by its service's breaker, and settle it by what came of it.
+
+    It is counted as dispatched before it runs: one that kills its worker each time is not run for ever.
+    """
+    letter, outbound = leased.letter, Outbound.of(leased)
+
+    def run() -> bool:
+        if not engine.database.run(begin):
+            return False
+        logger.info("letter.dispatched", letter=letter.id, to=route.target)
+        route.send(outbound)
+        return True
+
+    def begin(connection: sa.Connection) -> bool:
+        now = engine.clock()
+        deadline = now + timedelta(seconds=route.longest)
+        return store.dispatched(connection, letter.id, leased.token, now=now, deadline=deadline)
+
+    try:
+        ran = engine.breaker(route.breaker, record=(DeliveryFailedError,)).call(run)
+    except CircuitOpenError as error:
+        return _hold(engine, leased, error.retry_after)
+    except (DeliveryRefusedError, RouteError) as error:
+        return _quarantine(engine, leased, str(error))
+    except DeliveryFailedError as error:
+        record_failure(engine, outbound.reference, str(error), retry_after=error.retry_after)
+        return "failed"
+    if not ran:
+        return "released"  # the lease ran out, and another worker has it
+    settle(engine, outbound.reference)
+    return "resolved"
+
+
 def _hold(engine: Engine, leased: Leased, seconds: float) -> str:
     due = engine.clock() + timedelta(seconds=max(1.0, seconds) * _random.uniform(1.0, 1.2))
-    _back(engine, leased, Next(State.PENDING, due_at=due), AttemptOutcome.HELD, "circuit breaker open")
+    free = leased.letter.attempts
+    _back(engine, leased, Next(State.PENDING, due_at=due), AttemptOutcome.HELD, "circuit breaker open", free)
     return "held"
 
 
@@ -137,14 +169,21 @@ def _quarantine(engine: Engine, leased: Leased, why: str) -> str:
     return "quarantined"
 
 
-def _back(engine: Engine, leased: Leased, after: Next, outcome: AttemptOutcome, why: str) -> None:
+def _back(
+    engine: Engine,
+    leased: Leased,
+    after: Next,
+    outcome: AttemptOutcome,
+    why: str,
+    attempts_made: int | None = None,
+) -> None:
     """Give a leased letter back, if the lease is still ours."""
 
     def work(connection: sa.Connection) -> None:
         now = engine.clock()
         letter = store.current(connection, leased.letter.id, leased.token)
         if letter is not None:
-            store.move(connection, letter, after, now=now)
+            store.move(connection, letter, after, now=now, attempts_made=attempts_made)
         store.end_attempt(connection, leased.token, now, outcome, why)
 
     engine.database.run(work)
@@ -195,10 +234,6 @@ def breakers_open(engine: Engine, services: Sequence[str]) -> Mapping[str, float
     except StoreUnavailableError as error:
         logger.warning("breakers.unknown", error=str(error))
     return waiting
-
-
-def _routes(engine: Engine) -> Mapping[str, tuple[str, str]]:
-    return {kind: (to.task, to.queue) for kind, to in engine.settings.dead_letters.routes.items()}
 
 
 def _owner() -> str:

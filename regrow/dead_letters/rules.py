@@ -8,7 +8,7 @@ quarantined -> pending (a person retries it)     any but resolved -> discarded (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from random import Random
@@ -62,6 +62,11 @@ def after_failure(redrives: int, policy: RetryPolicy, now: datetime, rng: Random
     if seconds is None:
         return Next(State.QUARANTINED, reason=f"failed after {redrives} of {policy.max_retries} redrives")
     return Next(State.PENDING, due_at=now + timedelta(seconds=seconds))
+
+
+def not_before(after: Next, moment: datetime) -> Next:
+    """The same decision, no sooner than ``moment``: a receiver has asked for a pause."""
+    return after if after.due_at is None else replace(after, due_at=max(after.due_at, moment))
 
 
 def may_publish(now: datetime, lease_until: datetime | None, lease: float) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from regrow.dead_letters.by_hand import discard, retry
 from regrow.dead_letters.capturing import capture, capture_many, checked
 from regrow.dead_letters.reading import LetterDetails, counts, flow, list_letters, oldest_pending, show
-from regrow.dead_letters.redriving import BROKER, process_batch, return_overdue
+from regrow.dead_letters.redriving import process_batch, return_overdue
 from regrow.dead_letters.retention import cleanup
+from regrow.dead_letters.routes import BROKER
 from regrow.dead_letters.settling import record_failure, settle
 
 __all__ = [

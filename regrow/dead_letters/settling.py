@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from random import Random
 
 import sqlalchemy as sa
@@ -26,8 +27,14 @@ def settle(engine: Engine, attempt: str) -> bool:
     return won
 
 
-def record_failure(engine: Engine, attempt: str, error: str | None = None) -> State | None:
-    """The redriven message failed again. Counts for the current attempt alone; None: it was not that."""
+def record_failure(
+    engine: Engine, attempt: str, error: str | None = None, *, retry_after: float | None = None
+) -> State | None:
+    """The redriven message failed again. Counts for the current attempt alone; None: it was not that.
+
+    ``retry_after``: seconds for which the receiver asks not to be tried; heeded up to
+    ``dead_letters.max_delay``.
+    """
     letter_id, token = home.parse_reference(attempt)
 
     def work(connection: sa.Connection) -> Next | None:
@@ -41,6 +48,9 @@ def record_failure(engine: Engine, attempt: str, error: str | None = None) -> St
         after = rules.after_failure(
             made, redrive_policy(engine.settings.dead_letters, letter.max_retries), now, _random
         )
+        if retry_after is not None:
+            asked = min(retry_after, engine.settings.dead_letters.max_delay)
+            after = rules.not_before(after, now + timedelta(seconds=asked))
         store.move(connection, letter, after, now=now, attempts_made=made)
         store.end_attempt(connection, token, now, AttemptOutcome.FAILED, error)
         return after
