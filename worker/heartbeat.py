@@ -4,8 +4,9 @@ The pulse is given by the process's own loop, so it stops when the loop does. A 
 frozen loop: the consumer gives the pulse while it waits, with the state ``broker_away``.
 
 File format, for container health checks: ``<home>/run/worker.heartbeat`` and ``<home>/run/beat.heartbeat``
-hold one line of JSON, ``{"at": epoch seconds, "pid": int, "node": str, "state": str}``, replaced whole at
-each pulse (every 5 s or less); the file's mtime is the time of the last pulse. Judge the mtime alone::
+hold one line of JSON, ``{"at": epoch seconds, "pid": int, "node": str, "state": str}`` (of a worker also
+``"queues": [str]``, what it takes from), replaced whole at each pulse (every 5 s or less); the file's mtime
+is the time of the last pulse. Judge the mtime alone::
 
     python -I -S -c "import os,sys,time; sys.exit(time.time() - os.stat(sys.argv[1]).st_mtime > 30)" FILE
 
@@ -53,26 +54,29 @@ class Beat:
     pid: int
     node: str
     state: str
+    queues: tuple[str, ...] = ()
 
     def line(self) -> str:
-        return json.dumps({"at": round(self.at, 3), "pid": self.pid, "node": self.node, "state": self.state})
+        told = {"at": round(self.at, 3), "pid": self.pid, "node": self.node, "state": self.state}
+        return json.dumps({**told, "queues": self.queues} if self.queues else told)
 
 
 class Heart:
     """Where one process leaves its pulse: a file for its container, a key for everybody."""
 
-    def __init__(self, file: Path, key: str, node: str) -> None:
+    def __init__(self, file: Path, key: str, node: str, queues: tuple[str, ...] = ()) -> None:
         self.file = file
         self.key = key
         self.node = node
+        self.queues = queues
         self.pulses = 0
-        self.last = Beat(time.time(), os.getpid(), node, "starting")
+        self.last = Beat(time.time(), os.getpid(), node, "starting", queues)
 
     def beat(self, state: str) -> None:
         """Called by the loop, and by nothing else: whoever calls this says "the loop turns"."""
         if state != self.last.state:
             log.info("heartbeat.state", state=state, was=self.last.state, node=self.node)
-        self.last = Beat(time.time(), os.getpid(), self.node, state)
+        self.last = Beat(time.time(), os.getpid(), self.node, state, self.queues)
         self.pulses += 1
         try:
             self._write()
@@ -176,9 +180,12 @@ class Watchdog(threading.Thread):
         self._end(FROZEN_EXIT)
 
 
-def watch(kind: str, name: str, node: str, settings: Settings) -> tuple[Heart, Watchdog]:
-    """A beating heart and its watchdog, started. ``kind``: worker or beat."""
-    heart = Heart(settings.home / "run" / f"{kind}.heartbeat", f"regrow:{{heartbeat}}:{kind}:{name}", node)
+def watch(
+    kind: str, name: str, node: str, settings: Settings, queues: tuple[str, ...] = ()
+) -> tuple[Heart, Watchdog]:
+    """A beating heart and its watchdog, started. ``kind``: worker or beat; ``queues``: a worker's own."""
+    file = settings.home / "run" / f"{kind}.heartbeat"
+    heart = Heart(file, f"regrow:{{heartbeat}}:{kind}:{name}", node, queues)
     heart.beat("starting")
     watchdog = Watchdog(heart, settings, lambda: get_engine().redis)
     watchdog.start()
@@ -196,7 +203,8 @@ class WorkerHeartbeat(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         settings = get_engine().settings
-        heart, watchdog = watch("worker", worker.hostname, worker.hostname, settings)
+        queues = tuple(worker.app.amqp.queues.consume_from)
+        heart, watchdog = watch("worker", worker.hostname, worker.hostname, settings, queues)
         worker.regrow_heart, worker.regrow_watchdog = heart, watchdog
         every = min(PULSE, settings.celery.watchdog_timeout / 6)
         worker.timer.call_repeatedly(every, self._pulse, (heart,))

@@ -51,11 +51,14 @@ class DatabaseCheck(_Check):
     kind: Literal["database"]
 
 
+_QUEUES = ("regrow.control", "regrow.capture", "regrow.redrive")
+
+
 class QueueCheck(_Check):
     """Depth of the broker's queues (waiting plus unacknowledged), in messages over all ``queues``."""
 
     kind: Literal["queue"]
-    queues: tuple[str, ...] = ("regrow.control", "regrow.capture", "regrow.redrive")
+    queues: tuple[str, ...] = _QUEUES
     """The queues that are added up."""
     warning: Annotated[int, Field(ge=0)] = 1_000
     """Messages from which it is degraded."""
@@ -69,6 +72,8 @@ class CeleryWorkerCheck(_Check):
     kind: Literal["celery_worker"]
     max_age: Seconds = 30.0
     """A heartbeat older than this is of a dead worker."""
+    queues: tuple[str, ...] = _QUEUES
+    """Each of these needs a living worker that takes from it."""
 
 
 class CeleryBeatCheck(_Check):

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from regrow.celery.queues import CONTROL, QUEUES
 from regrow.settings import load_settings
 from regrow.settings.sources import VARIABLES
 from tests.containers.conftest import ROOT, seconds
 
-OURS = ("worker", "beat", "web")
+OURS = ("control", "worker", "beat", "web")
 LASTING = (*OURS, "redis", "mysql")
 EVERY = (*LASTING, "secrets")
 
@@ -82,10 +83,12 @@ def test_a_container_gets_longer_to_stop_than_its_soft_shutdown_takes(compose: A
     assert seconds(compose["services"][name]["stop_grace_period"]) >= DEFAULTS.shutdown.timeout + 15
 
 
-@pytest.mark.parametrize("name", ["worker", "beat"])
-def test_a_heartbeat_counts_as_old_well_before_the_watchdog_ends_the_process(compose: Any, name: str) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("control", "worker"), ("worker", "worker"), ("beat", "beat")])
+def test_a_heartbeat_counts_as_old_well_before_the_watchdog_ends_the_process(
+    compose: Any, name: str, kind: str
+) -> None:
     *_, file, max_age = compose["services"][name]["healthcheck"]["test"]
-    assert file == f"/var/lib/regrow/run/{name}.heartbeat"
+    assert file == f"/var/lib/regrow/run/{kind}.heartbeat"
     assert 2 * 5 < float(max_age) < DEFAULTS.celery.watchdog_timeout
 
 
@@ -129,6 +132,7 @@ def test_each_container_sees_its_own_secrets_only(compose: Any) -> None:
         for name in LASTING
     }
     assert seen == {
+        "control": ["worker-secrets:/run/secrets:ro"],
         "worker": ["worker-secrets:/run/secrets:ro"],
         "beat": ["worker-secrets:/run/secrets:ro"],
         "web": ["web-secrets:/run/secrets:ro"],
@@ -155,8 +159,19 @@ def test_every_file_that_is_mounted_is_in_the_repository(compose: Any) -> None:
     assert [source for source in sources if not (ROOT / source).exists()] == []
 
 
-def test_replicas_of_the_worker_share_their_state_but_not_their_heartbeat(compose: Any) -> None:
-    worker = compose["services"]["worker"]
+def test_the_workers_share_the_queues_out_and_the_jobs_have_one_of_their_own(compose: Any) -> None:
+    taken = {
+        name: compose["services"][name]["command"][-1].split(",")
+        for name in OURS
+        if "--queues" in compose["services"][name]["command"]
+    }
+    assert taken["control"] == [CONTROL]
+    assert sorted(queue for queues in taken.values() for queue in queues) == sorted(QUEUES)
+
+
+@pytest.mark.parametrize("name", ["control", "worker"])
+def test_workers_share_their_state_but_not_their_heartbeat(compose: Any, name: str) -> None:
+    worker = compose["services"][name]
     assert "state:/var/lib/regrow" in worker["volumes"]
     assert any(mount.startswith("/var/lib/regrow/run:") for mount in worker["tmpfs"])
 
@@ -179,7 +194,7 @@ def test_mysql_takes_the_largest_body_in_one_packet() -> None:
     assert options["transaction-isolation"] == "READ-COMMITTED"
     assert options["default-time-zone"] == "+00:00"
     assert options["character-set-server"] == "utf8mb4"
-    pools = DEFAULTS.database.pool_size * (DEFAULTS.celery.concurrency + 3)
+    pools = DEFAULTS.database.pool_size * (2 * (DEFAULTS.celery.concurrency + 1) + 2)
     assert int(options["max_connections"]) > pools, (
-        "worker, its children, beat and web, each with a full pool"
+        "two workers, their children, beat and web, each with a full pool"
     )

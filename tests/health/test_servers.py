@@ -201,8 +201,9 @@ def test_an_amqp_broker_that_takes_connections_and_stays_silent_is_unhealthy_in_
 # Heartbeats
 
 
-def beat_of(client, kind, name, state="running", age=0.0):
-    line = json.dumps({"at": time.time() - age, "pid": 1, "node": name, "state": state})
+def beat_of(client, kind, name, state="running", age=0.0, queues=None):
+    told = {"at": time.time() - age, "pid": 1, "node": name, "state": state}
+    line = json.dumps(told if queues is None else {**told, "queues": queues})
     client.set(f"regrow:{{heartbeat}}:{kind}:{name}", line, ex=600)
 
 
@@ -231,6 +232,27 @@ def test_workers_are_judged_by_their_heartbeats(settings, client, workers, statu
     found = probe(WORKER, settings)
     assert (found.status, said in found.message) == (status, True), found
     assert len(found.data["heartbeats"]) == len(workers)
+
+
+@pytest.mark.parametrize(
+    ("shared_out", "status", "said"),
+    [
+        ([["regrow.control"], ["regrow.capture", "regrow.redrive"]], "healthy", "2 alive"),
+        ([["regrow.control"]], "unhealthy", "no worker takes from regrow.capture, regrow.redrive"),
+        ([["regrow.control"], None], "healthy", "2 alive"),
+    ],
+)
+def test_a_queue_that_no_living_worker_takes_from_is_unhealthy(settings, client, shared_out, status, said):
+    for n, queues in enumerate(shared_out):
+        beat_of(client, "worker", f"w{n}", "running", 1, queues)
+    found = probe(WORKER, settings)
+    assert (found.status, said in found.message) == (status, True), found
+
+
+def test_a_silent_worker_takes_from_no_queue(settings, client):
+    beat_of(client, "worker", "jobs", "running", 1, ["regrow.control"])
+    beat_of(client, "worker", "letters", "running", 90, ["regrow.capture", "regrow.redrive"])
+    assert "no worker takes from regrow.capture, regrow.redrive" in probe(WORKER, settings).message
 
 
 @pytest.mark.parametrize(

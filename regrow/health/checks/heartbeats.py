@@ -1,8 +1,9 @@
 """Heartbeats of workers and beats: read from Redis or a container's own file, and how fresh they are.
 
-A heartbeat is one line of JSON, ``{"at": epoch seconds, "pid": int, "node": str, "state": str}``, renewed
-every few seconds by the process's own loop. In Redis it lies under ``regrow:{heartbeat}:<kind>:<name>`` and
-vanishes ten minutes after the last one, so that the dead can be told from those who never were.
+A heartbeat is one line of JSON, ``{"at": epoch seconds, "pid": int, "node": str, "state": str}``, of a worker
+also ``"queues": [str]``, renewed every few seconds by the process's own loop. In Redis it lies under
+``regrow:{heartbeat}:<kind>:<name>`` and vanishes ten minutes after the last one, so that the dead can be told
+from those who never were.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ PREFIX = "regrow:{heartbeat}:"
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """``age``: seconds since the last pulse by our clock; negative when the other clock is ahead."""
+    """``age``: seconds since the last pulse by our clock; negative when the other clock is ahead.
+
+    ``queues``: what a worker takes from; None when it does not say.
+    """
 
     node: str
     state: str
     age: float
+    queues: frozenset[str] | None = None
 
     def is_fresh(self, max_age: float) -> bool:
         return abs(self.age) <= max_age
@@ -68,8 +73,14 @@ def parse(line: str, now: float) -> Heartbeat | None:
     """One line as a heartbeat; None for anything else, which is no sign of life."""
     try:
         told = json.loads(line)
-        return Heartbeat(str(told["node"]), str(told["state"]), now - float(told["at"]))
-    except (ValueError, TypeError, KeyError, OverflowError):
+        queues = told.get("queues")
+        return Heartbeat(
+            str(told["node"]),
+            str(told["state"]),
+            now - float(told["at"]),
+            None if queues is None else frozenset(map(str, queues)),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 
