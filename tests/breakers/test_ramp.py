@@ -1,0 +1,93 @@
+"""Slow start: the share of the load that is right so long after a recovery, and how it is spent."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regrow.breakers.ramp import Pace, Ramp, TokenBucket
+from regrow.errors import SettingsError
+
+NOW = 1_000.0
+
+
+def test_the_share_goes_evenly_from_the_first_to_all():
+    ramp = Ramp(10, first=0.2)
+    assert [round(ramp.share(elapsed), 6) for elapsed in (-1, 0, 5, 10, 99)] == [0.2, 0.2, 0.6, 1, 1]
+    assert Ramp(0).share(0) == 1
+
+
+@given(st.floats(0.1, 600), st.floats(0.01, 1), st.floats(0, 1))
+def test_a_share_is_reached_when_it_is_said_to_be(seconds, first, share):
+    ramp = Ramp(seconds, first)
+    assert ramp.share(ramp.reaches(share)) == pytest.approx(max(share, first))
+
+
+@given(st.floats(0, 100), st.floats(-50, 200), st.lists(st.floats(0, 60), min_size=1, max_size=8))
+def test_what_a_time_is_worth_does_not_depend_on_how_it_is_cut(seconds, begin, pieces):
+    ramp, cut, total = Ramp(seconds), begin, 0.0
+    for piece in pieces:
+        total += ramp.worth(cut, cut + piece)
+        cut += piece
+    assert total == pytest.approx(ramp.worth(begin, cut), abs=1e-6)
+    assert total <= cut - begin + 1e-6
+
+
+@given(st.lists(st.tuples(st.floats(0, 5), st.integers(0, 30)), max_size=60), st.floats(0, 30))
+def test_no_more_is_granted_than_the_ramp_is_worth_and_the_burst(steps, seconds):
+    pace, now, bucket, granted = Pace(10, burst=5, ramp=Ramp(seconds)), NOW, None, 0
+    for passed, wanted in steps:
+        now += passed
+        grant = pace.take(bucket, wanted, now=now, since=NOW)
+        bucket = grant.bucket
+        granted += grant.granted
+        assert 0 <= grant.granted <= wanted
+        assert granted <= 5 + 10 * pace.ramp.worth(0, now - NOW) + 1e-6
+
+
+def test_a_rate_grows_from_a_tenth_to_all_and_then_stays():
+    pace, bucket, a_second = Pace(10, burst=1, ramp=Ramp(10)), None, []
+    for second in range(14):
+        count = 0
+        for tick in range(100):
+            grant = pace.take(bucket, 1, now=NOW + second + tick / 100, since=NOW)
+            bucket, count = grant.bucket, count + grant.granted
+        a_second.append(count)
+    assert a_second[0] <= 3
+    assert all(later >= earlier - 1 for earlier, later in pairwise(a_second))  # a token may fall on an edge
+    assert set(a_second[10:]) <= {9, 10, 11}
+
+
+@given(st.floats(0.1, 50), st.floats(0, 20), st.floats(0, 0.99))
+def test_after_the_wait_there_is_one_more(per_second, elapsed, tokens):
+    pace = Pace(per_second, ramp=Ramp(10))
+    none = pace.take(TokenBucket(tokens, NOW + elapsed), 1, now=NOW + elapsed, since=NOW)
+    assert none.granted == 0
+    later = NOW + elapsed + none.wait + 1e-6
+    assert pace.take(none.bucket, 1, now=later, since=NOW).granted == 1
+
+
+def test_without_a_recovery_the_whole_burst_is_there():
+    assert Pace(5, burst=20, ramp=Ramp(60)).take(None, 50, now=NOW, since=None).granted == 20
+
+
+def test_long_after_a_recovery_the_rate_is_the_full_one():
+    pace = Pace(5, burst=20, ramp=Ramp(60))
+    assert pace.take(TokenBucket(0, NOW), 50, now=NOW + 2, since=None).granted == 10
+
+
+def test_a_clock_that_was_set_back_gives_nothing_and_takes_nothing():
+    pace = Pace(10, burst=5)
+    before = pace.take(TokenBucket(0.5, NOW), 1, now=NOW - 3_600, since=None)
+    assert (before.granted, before.bucket.tokens) == (0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Ramp(-1), lambda: Ramp(1, first=0), lambda: Pace(0), lambda: Pace(1, burst=0.5)]
+)
+def test_values_that_make_no_sense_are_refused(make):
+    with pytest.raises(SettingsError):
+        make()
