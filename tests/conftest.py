@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import redis
@@ -48,114 +50,99 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"SKIPPED for want of {reason} ({count} tests)", yellow=True)
 
 
-@pytest.fixture(scope="session")
-def _redis_server() -> Iterator[str]:
-    if given := os.environ.get("REGROW_TEST_REDIS_URL"):
+Server = TypeVar("Server", RedisServer, MariaServer, RabbitServer)
+
+
+def _shared(variable: str, server: Server, address: Callable[[Server], str]) -> Iterator[str]:
+    """The address that ``variable`` names, else that of a private server; ``missing:REASON`` without either."""
+    if given := os.environ.get(variable):
         yield given
         return
-    server = RedisServer()
     try:
-        yield server.start().url
+        yield address(server.start())
     except Missing as reason:
         yield f"missing:{reason}"
     finally:
         server.close()
+
+
+def _present(what: str, address: str) -> str:
+    if address.startswith("missing:"):
+        lacking(what, address.removeprefix("missing:"))
+    return address
+
+
+def _own(what: str, server: Server) -> Iterator[Server]:
+    """A server of one test alone, to be frozen, killed and started again."""
+    try:
+        server.start()
+    except Missing as reason:
+        lacking(what, str(reason))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def _redis_server() -> Iterator[str]:
+    yield from _shared("REGROW_TEST_REDIS_URL", RedisServer(), lambda server: server.url)
 
 
 @pytest.fixture
 def redis_url(_redis_server: str) -> str:
     """A real Valkey or Redis, empty."""
-    if _redis_server.startswith("missing:"):
-        lacking("redis", _redis_server.removeprefix("missing:"))
-    with redis.Redis.from_url(_redis_server) as client:
+    url = _present("redis", _redis_server)
+    with redis.Redis.from_url(url) as client:
         client.flushdb()
-    return _redis_server
+    return url
 
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
-    """A Valkey of this test alone, to be frozen, killed and started again."""
-    server = RedisServer()
-    try:
-        server.start()
-    except Missing as reason:
-        lacking("redis", str(reason))
-    yield server
-    server.close()
+    """A Valkey of this test alone."""
+    yield from _own("redis", RedisServer())
 
 
 @pytest.fixture(scope="session")
 def _mysql_server() -> Iterator[str]:
-    if given := os.environ.get("REGROW_TEST_MYSQL_URL"):
-        yield given.rsplit("/", 1)[0] + "/" if given.count("/") > 2 else f"{given}/"
-        return
-    server = MariaServer()
-    try:
-        yield server.install().start().url()
-    except Missing as reason:
-        yield f"missing:{reason}"
-    finally:
-        server.close()
+    """Its address ends in the slash before the database's name."""
+    for address in _shared("REGROW_TEST_MYSQL_URL", MariaServer(), lambda server: server.url()):
+        yield address if address.startswith("missing:") else re.sub(r"(://[^/]+)(/.*)?$", r"\1/", address)
 
 
 @pytest.fixture
 def own_mysql() -> Iterator[MariaServer]:
-    """A MariaDB of this test alone, to be killed and started again."""
-    server = MariaServer()
-    try:
-        server.install().start()
-    except Missing as reason:
-        lacking("mysql", str(reason))
-    yield server
-    server.close()
+    """A MariaDB of this test alone."""
+    yield from _own("mysql", MariaServer())
 
 
 @pytest.fixture
 def mysql_url(_mysql_server: str) -> Iterator[str]:
     """A fresh, empty database on a real MySQL or MariaDB, dropped afterwards."""
-    if _mysql_server.startswith("missing:"):
-        lacking("mysql", _mysql_server.removeprefix("missing:"))
+    server = _present("mysql", _mysql_server)
     name = f"regrow_test_{os.getpid()}_{next(_numbers)}"
-    admin = sa.create_engine(_mysql_server, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
     with admin.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-    yield f"{_mysql_server}{name}"
+    yield f"{server}{name}"
     with admin.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name}")
 
 
 @pytest.fixture(scope="session")
 def _rabbitmq_server() -> Iterator[str]:
-    if given := os.environ.get("REGROW_TEST_RABBITMQ_URL"):
-        yield given
-        return
-    server = RabbitServer()
-    try:
-        yield server.start().url
-    except Missing as reason:
-        yield f"missing:{reason}"
-    finally:
-        server.close()
+    yield from _shared("REGROW_TEST_RABBITMQ_URL", RabbitServer(), lambda server: server.url)
 
 
 @pytest.fixture
 def rabbitmq_url(_rabbitmq_server: str) -> str:
     """A real RabbitMQ. Queues are shared by the session: name yours so that no other test has them."""
-    if _rabbitmq_server.startswith("missing:"):
-        lacking("rabbitmq", _rabbitmq_server.removeprefix("missing:"))
-    return _rabbitmq_server
+    return _present("rabbitmq", _rabbitmq_server)
 
 
 @pytest.fixture
 def own_rabbitmq() -> Iterator[RabbitServer]:
-    """A RabbitMQ of this test alone, to be killed and started again."""
-    server = RabbitServer()
-    try:
-        server.start()
-    except Missing as reason:
-        lacking("rabbitmq", str(reason))
-    yield server
-    server.close()
+    """A RabbitMQ of this test alone."""
+    yield from _own("rabbitmq", RabbitServer())
 
 
 @pytest.fixture

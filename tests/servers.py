@@ -160,6 +160,8 @@ class MariaServer:
         return self
 
     def start(self) -> Self:
+        if not (self.folder / "data").exists():
+            self.install()
         binary = shutil.which("mariadbd", path=_sbin_path())
         assert binary is not None
         self.process = subprocess.Popen(

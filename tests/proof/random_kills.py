@@ -82,7 +82,7 @@ def _arguments() -> argparse.Namespace:
 def _deploy(stack: ExitStack, broker: str) -> Deployment:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rg-proof-")))
     redis = stack.enter_context(closing(RedisServer().start()))
-    maria = stack.enter_context(closing(MariaServer().install().start()))
+    maria = stack.enter_context(closing(MariaServer().start()))
     with pymysql.connect(host="127.0.0.1", port=maria.port, user="root") as admin:
         admin.cursor().execute("CREATE DATABASE regrow CHARACTER SET utf8mb4")
     broker_url = redis.url
