@@ -369,6 +369,8 @@ for _, told in ipairs(transitions) do
 end
 if #transitions > 0 then
   redis.call('PEXPIRE', stream_key, HISTORY_MS)
+  -- A wake-up for who listens, no more: it may get lost. Nor may a user without channels lose the step.
+  redis.pcall('PUBLISH', (string.gsub(state_key, ':state$', ':changed')), int(breaker.epoch))
 end
 
 return {1, accepted and 1 or 0, int(now), transitions, settings_json, fields}

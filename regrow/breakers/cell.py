@@ -34,6 +34,7 @@ LEASE = LEASE_MS / 1000
 RENEW_EVERY = LEASE / 3
 ASK_EVERY = 0.1  # seconds between two tries to get a lease
 INTEREST = 2.0  # seconds for which a caller that was refused stands for more to come
+STALE_LOOK_EVERY = 0.05  # seconds between two looks that were asked for by what others published
 PROBE_CAP = 60.0  # seconds a probe may run when the breaker has no timeout
 
 
@@ -133,6 +134,14 @@ class Batch:
     made_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The breaker is decided here for want of its shard of the store, since ``at`` (monotonic seconds)."""
+
+    shard: str
+    at: float
+
+
 class Cell:
     """One breaker in one process."""
 
@@ -161,6 +170,8 @@ class Cell:
         self.turn = threading.Lock()
         self.telling = threading.Lock()
         self.heard_at = -math.inf
+        self.stale = False  # somebody told of a change that has not been looked at
+        self.lost: Lost | None = None
         self.parked: deque[Probe] = deque()
         self.running: dict[str, Probe] = {}
         self.settled: deque[SettleProbe] = deque()
@@ -283,7 +294,14 @@ class Cell:
         held = [probe.renewed_at + RENEW_EVERY for probe in (*self.parked, *self.running.values())]
         if self.gate.state is State.OPEN and self.refused and not self.prefetched:
             held.append(self.gate.reopens_at)
+        if self.stale:
+            held.append(self.looks_again_at)
         return min(held, default=math.inf)
+
+    @property
+    def looks_again_at(self) -> float:
+        """When the next look is allowed, whatever was published: a flood is a look now and then."""
+        return self.heard_at + STALE_LOOK_EVERY
 
     @property
     def idle(self) -> bool:

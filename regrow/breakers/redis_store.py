@@ -19,6 +19,7 @@ import redis
 from redis.commands.core import Script
 from redis.exceptions import RedisError
 
+from regrow.breakers.redis_listening import RedisListening
 from regrow.breakers.rules import (
     AskProbe,
     Breaker,
@@ -118,6 +119,15 @@ class RedisStore:
     def forget(self, name: str) -> None:
         try:
             self._client().srem(NAMES_KEY, name)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
+
+    def shard(self, name: str) -> str:  # noqa: ARG002 - one server keeps them all
+        return ""
+
+    def listen(self) -> RedisListening:
+        try:
+            return RedisListening(self._client().pubsub())  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
 

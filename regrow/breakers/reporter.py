@@ -6,7 +6,8 @@ loop, starts with the first outcome, and starts anew in a forked child.
 
 The policy for an absent Redis stands here, once: from the first error every breaker goes on by the same
 rules in this process's memory, from the last state heard, while Redis is tried once a second; when it is
-back its state is taken over and what happened meanwhile is submitted as evidence.
+back its state is taken over and what happened meanwhile is submitted as evidence. Of a cluster each node is
+lost and found by itself: the breakers of the others go on as ever.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from regrow.breakers import rules
-from regrow.breakers.cell import ASK_EVERY, LEASE, RENEW_EVERY, Batch, Cell, Probe
+from regrow.breakers.cell import ASK_EVERY, LEASE, RENEW_EVERY, Batch, Cell, Lost, Probe
 from regrow.breakers.events import log_transitions
 from regrow.breakers.listeners import announce
+from regrow.breakers.push import Push
 from regrow.breakers.rules import (
     AskProbe,
     Breaker,
@@ -58,7 +60,6 @@ class Reporter:
     def __init__(self, remote: BreakerStore | None = None) -> None:
         self.remote = remote
         self.memory = MemoryStore()
-        self.active: BreakerStore = remote or self.memory
         self.idle = True
         """Nobody listens for outcomes at the moment: whoever leaves one calls :meth:`wake`."""
         self._cells: dict[str, Cell] = {}
@@ -74,9 +75,16 @@ class Reporter:
         self._bell = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._lost_at = self._retry_at = 0.0
+        self._away: dict[str, float] = {}  # lost shards of the store, and when to try them again
         self._warned = False
         self.idle = True
+        self._push = self._listening()
+
+    def _listening(self) -> Push | None:
+        """What hears of changes elsewhere, not yet started."""
+        if self.remote is None:
+            return None
+        return Push(self.remote.listen, lambda: list(self._cells), self._changed)
 
     # The breakers -------------------------------------------------------------------------------------
 
@@ -85,7 +93,7 @@ class Reporter:
         with self._lock:
             cell = self._cells.get(name)
             if cell is None:
-                cell = self._cells[name] = Cell(name, config or BreakerConfig())
+                cell = self._made(name, config or BreakerConfig())
             elif config is not None and name not in self._explicit:
                 cell.config = config
             elif config is not None and config != cell.config:
@@ -104,10 +112,17 @@ class Reporter:
         with self._lock:
             cell = self._cells.get(name)
             if cell is None:
-                cell = self._cells[name] = Cell(name, config)
+                cell = self._made(name, config)
                 cell.holders = 0
             cell.holders += 1
             return cell
+
+    def _made(self, name: str, config: BreakerConfig) -> Cell:
+        cell = Cell(name, config)
+        if self._away and self.remote is not None and (shard := self.remote.shard(name)) in self._away:
+            self._detach(cell, shard, time.monotonic())
+        self._cells[name] = cell
+        return cell
 
     def release(self, cell: Cell) -> None:
         """One holder less. Called while garbage is collected, at any point of any thread: takes no lock."""
@@ -128,8 +143,15 @@ class Reporter:
 
     @property
     def local(self) -> bool:
-        """Whether breakers are decided in this process at the moment."""
-        return not self.active.remote
+        """Whether any breakers are decided in this process at the moment."""
+        return self.remote is None or bool(self._away)
+
+    def is_local(self, cell: Cell) -> bool:
+        """Whether this breaker is decided in this process at the moment."""
+        return self.remote is None or cell.lost is not None
+
+    def _store(self, cell: Cell) -> BreakerStore:
+        return self.memory if self.remote is None or cell.lost is not None else self.remote
 
     # What callers do ----------------------------------------------------------------------------------
 
@@ -142,14 +164,14 @@ class Reporter:
 
     def report_now(self, cell: Cell) -> None:
         """A call failed, or a probe ended: decide at once where that needs no network, else report early."""
-        if self.local:
+        if self.is_local(cell):
             self.settle_inline(cell)
         else:
             self.wake()
 
     def settle_inline(self, cell: Cell) -> None:
         """A turn in the caller's thread, with the local store; never waits for another thread."""
-        while self.local and cell.turn.acquire(blocking=False):
+        while self.is_local(cell) and cell.turn.acquire(blocking=False):
             try:
                 told = self._turn(cell)
             finally:
@@ -162,7 +184,7 @@ class Reporter:
 
     def freshen(self, cell: Cell) -> None:
         """Somebody wants to know: bring the cell up to date, at once if that is local, else soon."""
-        if self.local:
+        if self.is_local(cell):
             self.settle_inline(cell)
         elif time.monotonic() - cell.heard_at > LOOK_EVERY:
             self.wake()
@@ -179,7 +201,7 @@ class Reporter:
         if now < cell.gate.reopens_at:
             return None
         cell.wanted_until = now + LEASE
-        if not self.local:
+        if not self.is_local(cell):
             if now - cell.asked_at >= ASK_EVERY:
                 self.wake()
             return None
@@ -196,7 +218,7 @@ class Reporter:
     def order(self, cell: Cell, order: Order) -> None:
         """A person's command, fleet-wide; waits for the store. StoreUnavailableError when it is away."""
         with cell.turn:
-            if self.remote is not None and self.local:
+            if cell.lost is not None:
                 raise StoreUnavailableError(
                     f"Redis is away: {order.kind} of circuit breaker {cell.name!r} would reach this process"
                     " only; not done"
@@ -204,20 +226,22 @@ class Reporter:
             try:
                 outcome = self._step(cell, order, self.remote or self.memory)
             except StoreUnavailableError as error:
-                self._lose(error)
+                self._lose(cell, error)
                 raise
         self._tell(cell, outcome.transitions)
 
     def flush(self) -> None:
         """Report what is gathered, now, in the caller's thread; gives up when the store does not answer."""
         for cell in self._all_cells():
-            if cell.busy and not self._turn_safely(cell):
-                return
+            if cell.busy:
+                self._turn_safely(cell)
 
     def close(self) -> None:
         """Report what is gathered and end the thread."""
         self._closed = True
         self._bell.set()
+        if self._push is not None:
+            self._push.close()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(2.0)
         self.flush()
@@ -227,11 +251,15 @@ class Reporter:
         for cell in self._all_cells():
             with cell.turn:
                 cell.fleet, cell.fleet_at, cell.heard_at = None, -math.inf, -math.inf
+                cell.lost = None
                 cell.backlog.clear()
                 cell.unhear()
         with self._lock:
+            if self._push is not None:
+                self._push.close()
+            self._away.clear()
             self.remote = remote
-            self.active = remote or self.memory
+            self._push = self._listening()
 
     def after_fork(self) -> None:
         """In a child: locks, threads and sockets are the parent's; breakers go on from the same state."""
@@ -254,6 +282,8 @@ class Reporter:
             except RuntimeError:  # the interpreter is going down; flush at exit does what is left
                 return
             self._thread = thread
+            if self._push is not None:
+                self._push.start()
         if not self._warned and self.remote is None:
             self._warned = True
             logger.warning(
@@ -291,8 +321,9 @@ class Reporter:
 
     def _round(self) -> bool:
         """A turn for every breaker that needs one; whether there was anything to say."""
-        if self.remote is not None and self.local and time.monotonic() >= self._retry_at:
-            self._try_to_return()
+        for shard, retry_at in list(self._away.items()):
+            if time.monotonic() >= retry_at:
+                self._try_to_return(shard)
         worked = False
         for cell in self._all_cells():
             now = time.monotonic()
@@ -305,7 +336,8 @@ class Reporter:
     def _needs_turn(self, cell: Cell, now: float) -> bool:
         return bool(
             cell.busy
-            or (cell.backlog and not self.local)
+            or (cell.backlog and not self.is_local(cell))
+            or (cell.stale and now >= cell.looks_again_at)
             or cell.waiters
             or cell.asks_for_probe(now)
             or now >= cell.due_at()
@@ -320,7 +352,7 @@ class Reporter:
             try:
                 told = self._turn(cell)
             except StoreUnavailableError as error:
-                self._lose(error)
+                self._lose(cell, error)
                 return False
         self._tell(cell, told)
         return True
@@ -328,7 +360,8 @@ class Reporter:
     def _turn(self, cell: Cell) -> list[Transition]:
         """Tell the store what is new, hear what it says. The caller holds ``cell.turn``."""
         began = time.monotonic()
-        store = self.active
+        cell.stale = False
+        store = self._store(cell)
         told: list[Transition] = []
         if not cell.gate.heard:
             told += self._step(cell, Look(), store).transitions
@@ -361,10 +394,10 @@ class Reporter:
         _count(cell.name, report.successes, report.failures)
         self._sequence += 1
         # Without Redis a process lives in a sub-state of the fleet's last epoch and admits under that.
-        epoch = cell.fleet_epoch if self.local else gate.epoch
+        epoch = gate.epoch if cell.lost is None else cell.fleet_epoch
         shared = replace(report, epoch=epoch, reporter=self.name, sequence=self._sequence)
         last = cell.backlog[-1] if cell.backlog else None
-        if last and self.local and last.made_at > self._lost_at and now - last.made_at < 1.0:
+        if last and cell.lost and last.made_at > cell.lost.at and now - last.made_at < 1.0:
             cell.backlog[-1] = Batch(rules.joined(last.report, shared), last.made_at)
         else:
             cell.backlog.append(Batch(shared, now))
@@ -420,43 +453,46 @@ class Reporter:
 
     # Redis goes and comes back ------------------------------------------------------------------------
 
-    def _lose(self, error: StoreUnavailableError) -> None:
-        """Go on locally from the last state heard."""
+    def _lose(self, cell: Cell, error: StoreUnavailableError) -> None:
+        """Go on locally from the last state heard, with this breaker and all that are kept beside it."""
         with self._lock:
             now = time.monotonic()
-            self._retry_at = now + RETRY_EVERY
-            if self.local:
+            if self.remote is None or cell.lost is not None:
                 return
-            self._lost_at = now
-            for cell in list(self._cells.values()):
-                known = cell.fleet.breaker if cell.fleet and cell.fleet.breaker else Breaker()
-                passed = math.floor((now - cell.fleet_at) * 1000) if cell.fleet else 0
-                self.memory.seed(
-                    cell.name, cell.config, known, (cell.fleet.now if cell.fleet else 0) + passed
-                )
-                cell.parked.clear()
-                for batch in list(cell.backlog):
-                    evidence = replace(batch.report, epoch=known.epoch, reporter="", sequence=0)
-                    self.memory.apply(cell.name, cell.config, evidence)
-                cell.heard_at = -math.inf  # the next turn looks
-            self.active = self.memory
-        logger.warning("breakers.redis_away", extra={"error": str(error), "going_on": "with local breakers"})
+            shard = self.remote.shard(cell.name)
+            self._away[shard] = now + RETRY_EVERY
+            for other in list(self._cells.values()):
+                if other is cell or (other.lost is None and self.remote.shard(other.name) == shard):
+                    self._detach(other, shard, now)
+        logger.warning(
+            "breakers.redis_away",
+            extra={"error": str(error), "node": shard, "going_on": "with local breakers"},
+        )
 
-    def _try_to_return(self) -> None:
+    def _detach(self, cell: Cell, shard: str, now: float) -> None:
+        """Decide this breaker here from now on. ``cell.lost`` comes last: whoever sees it finds a state."""
+        known = cell.fleet.breaker if cell.fleet and cell.fleet.breaker else Breaker()
+        passed = math.floor((now - cell.fleet_at) * 1000) if cell.fleet else 0
+        self.memory.seed(cell.name, cell.config, known, (cell.fleet.now if cell.fleet else 0) + passed)
+        cell.parked.clear()
+        for batch in list(cell.backlog):
+            evidence = replace(batch.report, epoch=known.epoch, reporter="", sequence=0)
+            self.memory.apply(cell.name, cell.config, evidence)
+        cell.heard_at = -math.inf  # the next turn looks
+        cell.lost = Lost(shard, now)
+
+    def _try_to_return(self, shard: str) -> None:
         """Take over the fleet's state and submit what happened meanwhile, if Redis answers."""
-        remote = self.remote
-        if remote is None:
-            return
-        cells = self._all_cells()
+        cells = [cell for cell in self._all_cells() if cell.lost and cell.lost.shard == shard]
         try:
-            if cells:
-                remote.apply(cells[0].name, None, Look())
-            else:
-                remote.names()
+            if cells and self.remote is not None:
+                self.remote.apply(cells[0].name, None, Look())
         except StoreUnavailableError:
-            self._retry_at = time.monotonic() + RETRY_EVERY
+            self._away[shard] = time.monotonic() + RETRY_EVERY
             return
         oldest = time.monotonic()
+        with self._lock:
+            self._away.pop(shard, None)  # from here on, new breakers begin with the store
         for cell in cells:
             with cell.turn:
                 self._gather(cell, oldest)  # outcomes under local epochs: into the backlog, as evidence
@@ -468,12 +504,18 @@ class Reporter:
                 cell.settled.clear()
                 cell.parked.clear()
                 cell.heard_at = -math.inf
-        with self._lock:
-            self.active = remote
-        logger.info("breakers.redis_back")
+                cell.lost = None
+        logger.info("breakers.redis_back", extra={"node": shard})
+
+    def _changed(self, name: str, epoch: int) -> None:
+        """Something was published: look soon. Called by the listening thread; the look is ours."""
+        cell = self._cells.get(name)
+        if cell is not None and cell.lost is None and epoch > cell.fleet_epoch:
+            cell.stale = True
+            self.wake()
 
     def _tell(self, cell: Cell, transitions: Sequence[Transition]) -> None:
-        log_transitions(cell.name, transitions, shared=not self.local)
+        log_transitions(cell.name, transitions, shared=not self.is_local(cell))
         announce(cell, transitions)
 
     def _all_cells(self) -> list[Cell]:

@@ -305,7 +305,11 @@ class CircuitBreaker:
         return Permit(self, gate, None) if gate.admits else None
 
     def _may_wait(self) -> bool:
-        return self._probe_wait > 0 and _clock() >= self._cell.gate.reopens_at and not self._reporter.local
+        return (
+            self._probe_wait > 0
+            and _clock() >= self._cell.gate.reopens_at
+            and not self._reporter.is_local(self._cell)
+        )
 
     def _granted(self, waiter: concurrent.futures.Future[Probe | None]) -> Permit | None:
         """What came of waiting; a lease that arrives in this very moment is not lost."""

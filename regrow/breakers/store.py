@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -31,6 +32,18 @@ class Outcome:
     config: BreakerConfig
 
 
+class Listening(Protocol):
+    """A connection that hears of transitions. Any method raises StoreUnavailableError when it is lost."""
+
+    def follow(self, names: AbstractSet[str]) -> None:
+        """Hear of these breakers from now on, and of no others."""
+
+    def next(self, timeout: float) -> tuple[str, int] | None:
+        """The next breaker that changed, and its epoch; None when ``timeout`` seconds brought nothing."""
+
+    def close(self) -> None: ...
+
+
 class BreakerStore(Protocol):
     """Breakers by name. Each method is one atomic step; StoreUnavailableError when the store is away."""
 
@@ -48,6 +61,12 @@ class BreakerStore(Protocol):
 
     def forget(self, name: str) -> None:
         """Take a breaker whose state is gone off the list of names."""
+
+    def shard(self, name: str) -> str:
+        """The part of the store that keeps this breaker: what one is lost with, and found again with."""
+
+    def listen(self) -> Listening | None:
+        """A new way to hear of transitions as they happen; None when the store tells nobody."""
 
     def after_fork(self) -> None:
         """In a child: let go of what belongs to the parent."""
@@ -96,6 +115,12 @@ class MemoryStore:
 
     def forget(self, name: str) -> None:
         """Nothing to do: here a name is never without its state."""
+
+    def shard(self, name: str) -> str:  # noqa: ARG002 - all in one
+        return ""
+
+    def listen(self) -> None:
+        """Nobody else can change what is kept here."""
 
     def drop(self, name: str) -> None:
         """Forget a breaker that this process has let go of."""
