@@ -21,6 +21,10 @@ class StoreUnavailableError(RegrowError):
     """A store (Redis or the database) did not answer in time."""
 
 
+class SpoolUnavailableError(StoreUnavailableError):
+    """The spool on this machine's disk takes nothing now."""
+
+
 class CircuitOpenError(RegrowError):
     """The circuit breaker refuses calls for now.
 
