@@ -71,6 +71,12 @@ def settle(attempt: str) -> None:
     _or_back_to_the_broker(lambda: service.settle(get_engine(), attempt))
 
 
+@shared_task(name="regrow.dead_letters.settle_many")
+def settle_many(attempts: Sequence[str]) -> None:
+    """Many redriven messages succeeded; sent by whoever collects their outcomes."""
+    _or_back_to_the_broker(lambda: service.settle_many(get_engine(), attempts))
+
+
 @shared_task(name="regrow.dead_letters.record_failure")
 def record_failure(attempt: str, error: str | None = None) -> None:
     """A redriven message failed again; sent by its own app's worker."""

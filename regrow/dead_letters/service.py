@@ -12,7 +12,7 @@ from regrow.dead_letters.reading import LetterDetails, counts, flow, list_letter
 from regrow.dead_letters.redriving import process_batch, return_overdue
 from regrow.dead_letters.retention import cleanup
 from regrow.dead_letters.routes import BROKER
-from regrow.dead_letters.settling import record_failure, settle
+from regrow.dead_letters.settling import record_failure, settle, settle_many
 
 __all__ = [
     "BROKER",
@@ -31,5 +31,6 @@ __all__ = [
     "retry",
     "return_overdue",
     "settle",
+    "settle_many",
     "show",
 ]

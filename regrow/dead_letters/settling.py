@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from random import Random
 
@@ -15,6 +16,7 @@ from regrow.engine import Engine
 
 logger = structlog.get_logger(__name__)
 
+_CHUNK = 200
 _random = Random()  # noqa: S311 - spreads load, hides nothing
 
 
@@ -25,6 +27,22 @@ def settle(engine: Engine, attempt: str) -> bool:
     if won:
         logger.info("letter.resolved", letter=letter_id, by="outcome")
     return won
+
+
+def settle_many(engine: Engine, attempts: Sequence[str]) -> list[bool]:
+    """:func:`settle` for many, in transactions of 200; the answers in order."""
+    told = [home.parse_reference(attempt) for attempt in attempts]
+    won: list[bool] = []
+    for start in range(0, len(told), _CHUNK):
+        won += _resolve(engine, told[start : start + _CHUNK])
+    for (letter_id, _), first in zip(told, won, strict=True):
+        if first:
+            logger.info("letter.resolved", letter=letter_id, by="outcome")
+    return won
+
+
+def _resolve(engine: Engine, told: Sequence[tuple[str, str]]) -> list[bool]:
+    return engine.database.run(lambda connection: store.resolve_many(connection, told, engine.clock()))
 
 
 def record_failure(

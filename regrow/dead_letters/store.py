@@ -6,9 +6,9 @@ A success counts from whatever attempt, once: the update names the states it may
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -157,7 +157,7 @@ def lease(
 ) -> list[Leased]:
     """Take up to ``limit`` due letters, oldest due first, skipping what another worker is taking."""
     query = (
-        sa.select(letters.id)
+        sa.select(dead_letters)
         .where(letters.state == State.PENDING, letters.due_at <= now)
         .order_by(letters.due_at, letters.id)
         .limit(limit)
@@ -165,35 +165,54 @@ def lease(
     )
     if only is not None:
         query = query.where(letters.id == only)
-    ids = list(connection.execute(query).scalars())
-    if not ids:
+    due = [_letter(row) for row in connection.execute(query).mappings()]
+    if not due:
         return []
-    tokens = {letter_id: str(uuid.uuid4()) for letter_id in ids}
-    connection.execute(
-        sa.update(dead_letters)
-        .where(letters.id == sa.bindparam("letter"))
-        .values(
-            state=State.LEASED,
-            lease_token=sa.bindparam("token"),
-            lease_owner=owner,
-            lease_until=now + timedelta(seconds=seconds),
-        ),
-        [{"letter": letter_id, "token": token} for letter_id, token in tokens.items()],
-    )
+    ids = [letter.id for letter in due]
+    batch = secrets.token_hex(9)
+    until = now + timedelta(seconds=seconds)
     connection.execute(
         sa.insert(dead_letter_attempts),
         [
-            {"token": token, "letter_id": letter_id, "owner": owner, "leased_at": now}
-            for letter_id, token in tokens.items()
+            {"token": _token(batch, letter_id), "letter_id": letter_id, "owner": owner, "leased_at": now}
+            for letter_id in ids
         ],
     )
-    taken = (
-        sa.select(dead_letters, *(c for c in dead_letter_bodies.c if c.name != "letter_id"))
-        .join(dead_letter_bodies, dead_letter_bodies.c.letter_id == letters.id)
+    # One statement for all of them: the database makes each token as _token() does.
+    connection.execute(
+        sa.update(dead_letters)
         .where(letters.id.in_(ids))
-        .order_by(letters.due_at, letters.id)
+        .values(
+            state=State.LEASED,
+            lease_token=sa.literal(f"{batch}-") + sa.func.substr(letters.id, _TAIL + 1),
+            lease_owner=owner,
+            lease_until=until,
+        )
     )
-    return [Leased(_letter(row), _body(row)) for row in connection.execute(taken).mappings()]
+    bodies = connection.execute(sa.select(dead_letter_bodies).where(dead_letter_bodies.c.letter_id.in_(ids)))
+    body_of = {row["letter_id"]: _body(row) for row in bodies.mappings()}
+    return [
+        Leased(
+            replace(
+                letter,
+                state=State.LEASED,
+                lease_token=_token(batch, letter.id),
+                lease_owner=owner,
+                lease_until=until,
+            ),
+            body_of[letter.id],
+        )
+        for letter in due
+    ]
+
+
+_TAIL = 19
+"""Where the random half of a letter's id begins."""
+
+
+def _token(batch: str, letter_id: str) -> str:
+    """A fencing token that nobody had before: the batch's 72 random bits and the letter's own 62."""
+    return f"{batch}-{letter_id[_TAIL:]}"
 
 
 def dispatched(
@@ -218,19 +237,45 @@ def resolve(connection: sa.Connection, letter_id: str, token: str, now: datetime
     moved = connection.execute(
         sa.update(dead_letters)
         .where(letters.id == letter_id, letters.state.in_(UNSETTLED))
-        .values(
-            state=State.RESOLVED,
-            settled_at=now,
-            lease_token=None,
-            lease_owner=None,
-            lease_until=None,
-            deadline=None,
-            reason=None,
-        )
+        .values(**_RESOLVED, settled_at=now)
     )
     won = moved.rowcount == 1
     end_attempt(connection, token, now, AttemptOutcome.SUCCEEDED if won else AttemptOutcome.SUCCEEDED_AGAIN)
     return won
+
+
+def resolve_many(connection: sa.Connection, told: Sequence[tuple[str, str]], now: datetime) -> list[bool]:
+    """:func:`resolve` for many pairs of letter id and token, in four statements; the answers in order."""
+    query = (
+        sa.select(letters.id)
+        .where(letters.id.in_({letter_id for letter_id, _ in told}), letters.state.in_(UNSETTLED))
+        .with_for_update()
+    )
+    unsettled = set(connection.execute(query).scalars())
+    open_yet = set(unsettled)
+    won = []
+    for letter_id, _ in told:  # of two that tell the same letter, the first one settles it
+        won.append(letter_id in open_yet)
+        open_yet.discard(letter_id)
+    if unsettled:
+        connection.execute(
+            sa.update(dead_letters).where(letters.id.in_(unsettled)).values(**_RESOLVED, settled_at=now)
+        )
+    for outcome, first in ((AttemptOutcome.SUCCEEDED, True), (AttemptOutcome.SUCCEEDED_AGAIN, False)):
+        tokens = [token for (_, token), was_first in zip(told, won, strict=True) if was_first is first]
+        if tokens:
+            _end_attempts(connection, attempts.token.in_(tokens), now, outcome, None)
+    return won
+
+
+_RESOLVED: dict[str, Any] = {
+    "state": State.RESOLVED,
+    "lease_token": None,
+    "lease_owner": None,
+    "lease_until": None,
+    "deadline": None,
+    "reason": None,
+}
 
 
 def current(connection: sa.Connection, letter_id: str, token: str) -> Letter | None:
@@ -275,10 +320,20 @@ def end_attempt(
     connection: sa.Connection, token: str, now: datetime, outcome: AttemptOutcome, error: str | None = None
 ) -> None:
     """Write how an attempt ended. A later, truer word (a success after silence) replaces an earlier one."""
+    _end_attempts(connection, attempts.token == token, now, outcome, error)
+
+
+def _end_attempts(
+    connection: sa.Connection,
+    which: sa.ColumnElement[bool],
+    now: datetime,
+    outcome: AttemptOutcome,
+    error: str | None,
+) -> None:
     final = [AttemptOutcome.SUCCEEDED, AttemptOutcome.SUCCEEDED_AGAIN, AttemptOutcome.FAILED]
     connection.execute(
         sa.update(dead_letter_attempts)
-        .where(attempts.token == token, sa.or_(attempts.outcome.is_(None), attempts.outcome.not_in(final)))
+        .where(which, sa.or_(attempts.outcome.is_(None), attempts.outcome.not_in(final)))
         .values(ended_at=now, outcome=outcome, error=error)
     )
 
