@@ -294,9 +294,17 @@ function events.settle(token, epoch, result)
   return true
 end
 
--- order KIND ACTOR REASON EXPIRES_MS: a person's command
-function events.order(kind, actor, reason, expires)
+-- order KIND ACTOR REASON EXPIRES_MS OVER AFTER: a person's command. With OVER, one that stood before: only
+-- while the breaker is at that epoch, and AFTER is the epoch it had
+function events.order(kind, actor, reason, expires, over, after)
   local told = reason == '' and kind or kind .. ': ' .. reason
+  if over ~= '' then
+    if tonumber(over) ~= breaker.epoch then
+      return false
+    end
+    told = 'restored: ' .. told
+    breaker.epoch = math.max(breaker.epoch, tonumber(after))
+  end
   local till = tonumber(expires) > 0 and now + tonumber(expires) or 0
   if kind == 'force_open' then
     move('open', told, 0, actor, {kind = 'forced_open', actor = actor, reason = reason, till = till})

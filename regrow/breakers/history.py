@@ -4,23 +4,26 @@ Redis keeps the last transitions of every breaker, each with the epoch before it
 cursor: what is newer than its newest epoch is written, once, because (breaker, epoch) is unique; so two
 monitors at once, or one that died in the middle, do no harm. A transition whose predecessor is missing is
 marked, because Redis forgot something: unknown is not shown as complete.
+
+The same look keeps the orders that people gave, and puts back one that Redis forgot (``overrides``).
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from regrow.breakers.events import log_transitions
+from regrow.breakers.overrides import LastOrder, keep, kept_orders, restored_by, told_by
 from regrow.breakers.redis_store import RedisStore
 from regrow.breakers.rules import Look, Transition
 from regrow.breakers.status import BreakerStatus, moment, status_of
-from regrow.breakers.store import BreakerStore
+from regrow.breakers.store import BreakerStore, Outcome
 from regrow.database import Database
 from regrow.database.tables import breaker_transitions as table
 from regrow.engine import Engine
@@ -46,24 +49,30 @@ def monitor(engine: Engine) -> dict[str, Any]:
     """Read every breaker of the fleet, write its new transitions, move idle open ones on; what was found.
 
     An open breaker whose time is over while nobody calls is recorded as half-open: its next caller is the
-    probe. Nothing is closed without one. StoreUnavailableError when Redis or the database is away.
+    probe. Nothing is closed without one. An override that Redis forgot is put back for the rest of its time.
+    StoreUnavailableError when Redis or the database is away.
     """
-    store = RedisStore(engine.patient_redis)
+    database, store = engine.database, RedisStore(engine.patient_redis)
     counts: Counter[str] = Counter()
     seen: list[BreakerStatus] = []
-    names = store.names()
-    newest = _newest_epochs(engine.database, names)
+    used = set(store.names())
+    with database.snapshot() as connection:
+        kept = kept_orders(connection)
+    names = sorted(used | kept.keys())
+    newest = _newest_epochs(database, names)
     for name in names:
-        status, moved = _move_on(store, name)
-        counts["moved_on"] += moved
-        if status is None:
+        found = _look(store, name, newest.get(name), kept.get(name))
+        if name in kept and (restored := _restored(database, store, name, found)) is not None:
+            counts["restored"] += 1
+            found = replace(found, outcome=restored, stream=store.transitions(name))
+        status = status_of(name, found.outcome)
+        counts["moved_on"] += found.moved_on
+        if status is not None:
+            seen.append(status)
+        elif name in used:
             store.forget(name)
             counts["forgotten"] += 1
-        else:
-            seen.append(status)
-        written, gaps = _write(
-            engine.database, name, store.transitions(name, newest.get(name, 0)), newest.get(name)
-        )
+        written, gaps = _write(database, name, found, newest.get(name), kept.get(name))
         counts["written"] += written
         counts["gaps"] += gaps
     states = Counter(status.state for status in seen)
@@ -71,7 +80,7 @@ def monitor(engine: Engine) -> dict[str, Any]:
         "breakers": len(seen),
         **{state: states[state] for state in ("closed", "open", "half_open")},
         "overridden": sum(status.override is not None for status in seen),
-        **{what: counts[what] for what in ("written", "moved_on", "forgotten", "gaps")},
+        **{what: counts[what] for what in ("written", "moved_on", "forgotten", "gaps", "restored")},
         "not_closed": sorted(status.name for status in seen if status.state != "closed"),
     }
 
@@ -92,10 +101,42 @@ def past(
         ]
 
 
-def _move_on(store: BreakerStore, name: str) -> tuple[BreakerStatus | None, int]:
+@dataclass(frozen=True)
+class _Found:
+    """What Redis tells of one breaker. ``stream``: its transitions, as far back as they matter here."""
+
+    outcome: Outcome
+    stream: list[Transition]
+    moved_on: int
+
+
+def _look(store: BreakerStore, name: str, newest: int | None, kept: LastOrder | None) -> _Found:
     outcome = store.apply(name, None, Look(advance=True))
     log_transitions(name, outcome.transitions, shared=True)
-    return status_of(name, outcome), len(outcome.transitions)
+    # After the look, so that an order given meanwhile is seen here if not there.
+    stream = store.transitions(name, 0 if kept else newest or 0)
+    return _Found(outcome, stream, len(outcome.transitions))
+
+
+def _restored(database: Database, store: BreakerStore, name: str, found: _Found) -> Outcome | None:
+    """Put an order back that Redis forgot; None when there is nothing to put back, or somebody was faster."""
+    breaker, now = found.outcome.breaker, found.outcome.now
+    with database.snapshot() as connection:  # read after the look: what was lifted before it is known here
+        kept = kept_orders(connection, name).get(name)
+    if kept is None or told_by(breaker, found.stream, kept) is not None:
+        return None
+    command = restored_by(breaker, found.stream, kept, now)
+    if command is None:
+        return None
+    outcome = store.apply(name, None, command)
+    if not outcome.accepted:
+        return None
+    logger.warning(
+        "breaker.restored",
+        extra={"breaker": name, "order": command.kind, "actor": command.actor, "after_epoch": kept.epoch},
+    )
+    log_transitions(name, outcome.transitions, shared=True)
+    return outcome
 
 
 def _newest_epochs(database: Database, names: list[str]) -> dict[str, int]:
@@ -109,21 +150,26 @@ def _newest_epochs(database: Database, names: list[str]) -> dict[str, int]:
 
 
 def _write(
-    database: Database, name: str, transitions: list[Transition], known: int | None
+    database: Database, name: str, found: _Found, known: int | None, kept: LastOrder | None
 ) -> tuple[int, int]:
     """Write what is not there yet; how many rows were written, and how many of them follow a gap."""
-    if not transitions:
-        return 0, 0
+    breaker, stream = found.outcome.breaker, found.stream
     rows = []
-    for told in transitions:
-        missing = known is not None and told.previous != known
-        rows.append(_row(name, told, missing=missing))
-        known = told.epoch
+    last = known
+    for told in stream:
+        if told.epoch > (known or 0):
+            rows.append(_row(name, told, missing=last is not None and told.previous != last))
+            last = told.epoch
     insert = table.insert().prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite")
 
     def work(connection: sa.Connection) -> list[dict[str, Any]]:
+        order = told_by(breaker, stream, kept_orders(connection, name).get(name))
+        if order is not None:
+            keep(connection, name, order)
         return [row for row in rows if connection.execute(insert.values(row)).rowcount]
 
+    if not rows and told_by(breaker, stream, kept) is None:
+        return 0, 0
     written = database.run(work)
     gaps = [row for row in written if row["details"].get("gap")]
     for row in gaps:

@@ -179,7 +179,15 @@ def _spoken(event: Event) -> tuple[str, list[str | int]]:  # noqa: PLR0911 - one
         case SettleProbe():
             return "settle", [event.token, event.epoch, event.result.value]
         case Order():
-            return "order", [event.kind.value, event.actor, event.reason, event.expires_ms]
+            over = "" if event.over is None else event.over
+            return "order", [
+                event.kind.value,
+                event.actor,
+                event.reason,
+                event.expires_ms,
+                over,
+                event.after,
+            ]
         case Restore():
             override = event.override.value if event.override else ""
             return "restore", [

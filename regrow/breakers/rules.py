@@ -247,12 +247,18 @@ class SettleProbe:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A person's command. ``expires_ms`` 0: until someone resets the breaker."""
+    """A person's command. ``expires_ms`` 0: until someone resets the breaker.
+
+    ``over`` is set when a command that stood before is put back: it is obeyed only while the breaker is at
+    this epoch, so that nothing newer is undone. ``after``: the epoch it had, which the new one must exceed.
+    """
 
     kind: OrderKind
     actor: str
     reason: str
     expires_ms: int = 0
+    over: int | None = None
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -547,6 +553,9 @@ def _settle(config: BreakerConfig, breaker: Breaker, settle: SettleProbe, now: i
 
 
 def _obey(breaker: Breaker, order: Order, now: int) -> Step:
+    if order.over is not None and order.over != breaker.epoch:
+        return Step(breaker, accepted=False)
+    breaker = replace(breaker, epoch=max(breaker.epoch, order.after))
     until = now + order.expires_ms if order.expires_ms else 0
     match order.kind:
         case OrderKind.RESET:
@@ -558,6 +567,8 @@ def _obey(breaker: Breaker, order: Order, now: int) -> Step:
         case OrderKind.METRICS_ONLY:
             to, override = State.CLOSED, Override(OverrideKind.METRICS_ONLY, order.actor, order.reason, until)
     reason = f"{order.kind}: {order.reason}" if order.reason else str(order.kind)
+    if order.over is not None:
+        reason = f"restored: {reason}"
     return _move(breaker, to, reason, now, actor=order.actor, override=override)
 
 

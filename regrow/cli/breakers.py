@@ -6,9 +6,8 @@ import math
 
 import click
 
-from regrow import audit
 from regrow import breakers as fleet
-from regrow.breakers import BreakerStatus, OrderKind, history
+from regrow.breakers import BreakerStatus, OrderKind, by_hand, history
 from regrow.breakers.history import PastTransition
 from regrow.cli.output import (
     Column,
@@ -25,8 +24,8 @@ from regrow.cli.output import (
 )
 from regrow.cli.simulate import simulate
 from regrow.cli.watch import watch
-from regrow.engine import Engine, get_engine
-from regrow.errors import RegrowError, StoreUnavailableError
+from regrow.engine import get_engine
+from regrow.errors import RegrowError
 
 
 @click.group()
@@ -165,38 +164,23 @@ def _order(name: str, kind: OrderKind, reason: str, seconds: float | None, *, as
         raise RegrowError("say why: --reason must not be empty.")
     if seconds is not None and not math.isfinite(seconds):
         raise RegrowError(f"--for {seconds}: say a number of seconds, or leave it out.")
-    breaker = fleet.order(engine.redis, name, kind, actor=who, reason=reason, expires_in=seconds)
-    if breaker is None:
+    switched = by_hand.switch(engine, name, kind, actor=who, reason=reason, expires_in=seconds)
+    if switched is None:
         raise _unknown(name)
-    _audit(engine, name, kind, who, reason, seconds)
+    breaker = switched.status
+    if switched.unwritten is not None:
+        click.echo(f"regrow: done, but not written to the audit: {switched.unwritten}", err=True)
     if as_json:
         print_json({"breaker": breaker.as_dict()})
     else:
-        by_hand = f", {breaker.override} by hand" if breaker.override else ""
-        click.echo(f"{visible(name)} is {breaker.state} now{by_hand}.")
-
-
-def _audit(engine: Engine, name: str, kind: OrderKind, who: str, reason: str, seconds: float | None) -> None:
-    """The switch works without a database, so that an outage can be ended; a missing row is said."""
-    try:
-        with engine.database.transaction() as connection:
-            audit.write(
-                connection,
-                at=engine.clock(),
-                actor=who,
-                act=f"breaker.{kind.value}",
-                subject=name,
-                reason=reason,
-                details={} if seconds is None else {"seconds": seconds},
-            )
-    except StoreUnavailableError as error:
-        click.echo(f"regrow: done, but not written to the audit: {error}", err=True)
+        switch = f", {breaker.override} by hand" if breaker.override else ""
+        click.echo(f"{visible(name)} is {breaker.state} now{switch}.")
 
 
 def _print_breaker(breaker: BreakerStatus) -> None:
     calls = breaker.successes + breaker.failures
     shadow = breaker.override == "metrics_only"
-    by_hand = f"{breaker.override} by {breaker.override_actor}: {breaker.override_reason}"
+    switch = f"{breaker.override} by {breaker.override_actor}: {breaker.override_reason}"
     print_facts(
         [
             ("name", breaker.name),
@@ -205,7 +189,7 @@ def _print_breaker(breaker: BreakerStatus) -> None:
             ("retry in", None if breaker.retry_after is None else lasted(breaker.retry_after)),
             ("failed calls", f"{breaker.failures} of {calls} in the window, {breaker.run} in a row"),
             ("slow calls", f"{breaker.slow} of {calls} in the window" if breaker.slow else None),
-            ("by hand", by_hand if breaker.override else None),
+            ("by hand", switch if breaker.override else None),
             (
                 "would have opened",
                 f"{breaker.would_open} times" if shadow else None,

@@ -141,6 +141,18 @@ breaker_transitions = Table(
     Index(None, "at"),
 )
 
+breaker_overrides = Table(
+    "breaker_overrides",
+    metadata,
+    Column("breaker", key(190), primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+    Column("kind", key(64), comment="forced_open, disabled or metrics_only; null: reset, nothing stands"),
+    Column("actor", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, comment="null: until someone resets the breaker"),
+)
+
 check_results = Table(
     "check_results",
     metadata,
