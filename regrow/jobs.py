@@ -36,6 +36,7 @@ JOBS = (
     "cleanup_temp_files",
     "generate_reliability_report",
     "cleanup_old_dlq_messages",
+    "fold_dead_letter_ledger",
     "prune_history",
 )
 

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 from regrow.breakers import BreakerStatus
 from regrow.counters import Labels
+from regrow.dead_letters.ledger import Ledger
 from regrow.health.rules import STATUSES, Overview
 from regrow.jobs import JobRun
 from regrow.retries.counting import BUCKETS
@@ -57,6 +58,7 @@ class Readings:
     breakers: Sequence[BreakerStatus] | None
     counters: Mapping[str, Mapping[Labels, int]] | None
     dead_letters: LetterCounts | None
+    ledger: Ledger | None
     jobs: Mapping[str, JobRun] | None
 
     def missing(self) -> dict[str, bool]:
@@ -105,6 +107,8 @@ def _of_all(readings: Readings, now: datetime) -> Iterator[Metric]:
         yield from _of_breakers(readings.breakers)
     if readings.dead_letters is not None:
         yield from _of_letters(readings.dead_letters, now)
+    if readings.ledger is not None:
+        yield from _of_ledger(readings.ledger)
     if readings.jobs is not None:
         yield from _of_jobs(readings.jobs)
     if readings.counters is not None:
@@ -169,6 +173,36 @@ def _of_letters(letters: LetterCounts, now: datetime) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "dlq_oldest_message_age_seconds", "Age of the oldest letter that is not settled; 0 without one.", age
     )
+
+
+def _of_ledger(ledger: Ledger) -> Iterator[Metric]:
+    accepted = CounterMetricFamily(
+        "dlq_ledger_accepted_total", "Letters ever accepted, out of the books.", labels=["service"]
+    )
+    purged = CounterMetricFamily(
+        "dlq_ledger_purged_total", "Settled letters that were purged, out of the books.", labels=["service"]
+    )
+    held = GaugeMetricFamily(
+        "dlq_ledger_letters", "Letters that are there, counted.", labels=["service", "account"]
+    )
+    balance = GaugeMetricFamily(
+        "dlq_ledger_balance",
+        "Letters accepted that are neither there nor purged; anything but 0 is a loss or a double.",
+        labels=["service"],
+    )
+    balanced = GaugeMetricFamily(
+        "dlq_ledger_balanced",
+        "1 while books and letters agree in every account, 0 when they do not.",
+        labels=["service"],
+    )
+    for account in ledger.accounts:
+        accepted.add_metric([account.service], account.booked.accepted)
+        purged.add_metric([account.service], account.booked.purged)
+        for name in ("live", "resolved", "discarded"):
+            held.add_metric([account.service, name], getattr(account, name))
+        balance.add_metric([account.service], account.balance)
+        balanced.add_metric([account.service], float(account.balanced))
+    yield from (accepted, purged, held, balance, balanced)
 
 
 def _of_jobs(runs: Mapping[str, JobRun]) -> Iterator[Metric]:

@@ -131,6 +131,16 @@ def cleanup_old_dlq_messages(max_age_days: int | None = None) -> dict[str, Any]:
         return run.summary
 
 
+@shared_task(name="regrow.dead_letters.fold_dead_letter_ledger")
+def fold_dead_letter_ledger() -> dict[str, Any]:
+    """Fold the ledger's deltas and compare the books with the letters; failed when they differ."""
+    engine = get_engine()
+    with record(engine, "fold_dead_letter_ledger") as run:
+        run.summary = service.fold_ledger(engine)
+        run.outcome = "failed" if run.summary["unbalanced"] else "succeeded"
+        return run.summary
+
+
 def _captured(payload: Mapping[str, Any], event_id: str) -> Capture:
     """The capture a task's arguments describe. The task's own id makes a redelivery the same event."""
     if payload.get("capture") is not None:

@@ -25,6 +25,7 @@ TASKS = {
     "cleanup_temp_files": "regrow.temp_files.cleanup_temp_files",
     "generate_reliability_report": "regrow.reports.generate_reliability_report",
     "cleanup_old_dlq_messages": "regrow.dead_letters.cleanup_old_dlq_messages",
+    "fold_dead_letter_ledger": "regrow.dead_letters.fold_dead_letter_ledger",
     "prune_history": "regrow.jobs.prune_history",
 }
 """The name of each interval in ``[schedule]``, and the task it starts."""

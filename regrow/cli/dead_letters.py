@@ -1,4 +1,4 @@
-"""``regrow dead-letters``: what could not be delivered, and the two things a person can do about it."""
+"""``regrow dead-letters``: what could not be delivered, and what a person can do about it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from regrow.cli.ledger import ledger
 from regrow.cli.output import (
     Column,
     act_on_each,
@@ -34,7 +35,10 @@ _FENCES = {"lease_token", "token"}
 
 @click.group(name="dead-letters")
 def dead_letters() -> None:
-    """List, show, retry or discard dead letters."""
+    """List, show, retry or discard dead letters; look into their ledger."""
+
+
+dead_letters.add_command(ledger)
 
 
 @dead_letters.command(name="list")

@@ -125,6 +125,28 @@ capture_events = Table(
     Index(None, "received_at"),
 )
 
+ledger_deltas = Table(
+    "ledger_deltas",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("service", key(190), nullable=False),
+    Column("accepted", Integer, nullable=False),
+    Column("resolved", Integer, nullable=False),
+    Column("discarded", Integer, nullable=False),
+    Column("purged", Integer, nullable=False),
+)
+
+ledger_totals = Table(
+    "ledger_totals",
+    metadata,
+    Column("service", key(190), primary_key=True),
+    Column("accepted", BigInteger, nullable=False),
+    Column("resolved", BigInteger, nullable=False),
+    Column("discarded", BigInteger, nullable=False),
+    Column("purged", BigInteger, nullable=False),
+    Column("opened_at", UtcDateTime),  # opened on letters that were there; earlier purges are unknown
+)
+
 breaker_transitions = Table(
     "breaker_transitions",
     metadata,

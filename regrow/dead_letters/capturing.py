@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from regrow import counters
-from regrow.dead_letters import rules, store
+from regrow.dead_letters import ledger, rules, store
 from regrow.dead_letters.captured import Capture
 from regrow.dead_letters.policies import redrive_policy
 from regrow.dead_letters.rules import Next, State
@@ -111,6 +111,7 @@ def _keep(engine: Engine, connection: sa.Connection, chunk: Sequence[Capture]) -
             }
         )
     store.insert(connection, list(rows.values()), bodies, events)
+    ledger.accepted(connection, (row["service"] for row in rows.values()))
     return fresh
 
 

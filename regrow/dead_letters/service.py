@@ -6,6 +6,7 @@ circuit breaker, sends each home, and waits for its outcome; one settlement per 
 
 from __future__ import annotations
 
+from regrow.dead_letters.bookkeeping import correct_ledger, fold_ledger, read_ledger
 from regrow.dead_letters.by_hand import discard, retry
 from regrow.dead_letters.capturing import capture, capture_many, checked
 from regrow.dead_letters.reading import LetterDetails, counts, flow, list_letters, oldest_pending, show
@@ -21,12 +22,15 @@ __all__ = [
     "capture_many",
     "checked",
     "cleanup",
+    "correct_ledger",
     "counts",
     "discard",
     "flow",
+    "fold_ledger",
     "list_letters",
     "oldest_pending",
     "process_batch",
+    "read_ledger",
     "record_failure",
     "retry",
     "return_overdue",

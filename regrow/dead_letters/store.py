@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from regrow.database.tables import capture_events, dead_letter_attempts, dead_letter_bodies, dead_letters
+from regrow.dead_letters import ledger
 from regrow.dead_letters.rules import SETTLED, UNSETTLED, AttemptOutcome, Next, State
 
 ORIGIN = (
@@ -240,12 +241,14 @@ def resolve(connection: sa.Connection, letter_id: str, token: str, now: datetime
         .values(**_RESOLVED, settled_at=now)
     )
     won = moved.rowcount == 1
+    if won:
+        ledger.settled(connection, [letter_id], State.RESOLVED)
     end_attempt(connection, token, now, AttemptOutcome.SUCCEEDED if won else AttemptOutcome.SUCCEEDED_AGAIN)
     return won
 
 
 def resolve_many(connection: sa.Connection, told: Sequence[tuple[str, str]], now: datetime) -> list[bool]:
-    """:func:`resolve` for many pairs of letter id and token, in four statements; the answers in order."""
+    """:func:`resolve` for many pairs of letter id and token, in five statements; the answers in order."""
     query = (
         sa.select(letters.id)
         .where(letters.id.in_({letter_id for letter_id, _ in told}), letters.state.in_(UNSETTLED))
@@ -261,6 +264,7 @@ def resolve_many(connection: sa.Connection, told: Sequence[tuple[str, str]], now
         connection.execute(
             sa.update(dead_letters).where(letters.id.in_(unsettled)).values(**_RESOLVED, settled_at=now)
         )
+        ledger.settled(connection, sorted(unsettled), State.RESOLVED)
     for outcome, first in ((AttemptOutcome.SUCCEEDED, True), (AttemptOutcome.SUCCEEDED_AGAIN, False)):
         tokens = [token for (_, token), was_first in zip(told, won, strict=True) if was_first is first]
         if tokens:
@@ -314,6 +318,7 @@ def move(
     if attempts_made is not None:
         values["attempts"] = attempts_made
     connection.execute(sa.update(dead_letters).where(letters.id == letter.id).values(values))
+    ledger.moved(connection, letter.service, letter.state, to.state)
 
 
 def end_attempt(
@@ -442,18 +447,19 @@ def flow(connection: sa.Connection, since: datetime, until: datetime) -> dict[st
 def purge_settled(connection: sa.Connection, before: datetime, limit: int) -> int:
     """Delete letters that were settled before ``before``; unsettled ones never go."""
     query = (
-        sa.select(letters.id)
+        sa.select(letters.id, letters.service, letters.state)
         .where(letters.state.in_(SETTLED), letters.settled_at < before)
         .order_by(letters.settled_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    ids = list(connection.execute(query).scalars())
-    if ids:
+    rows = connection.execute(query).all()
+    if rows:
         # Bodies and attempts go with their letter (ON DELETE CASCADE); events stay as tombstones, so that a
         # capture told twice is known however late the second one comes.
-        connection.execute(sa.delete(dead_letters).where(letters.id.in_(ids)))
-    return len(ids)
+        connection.execute(sa.delete(dead_letters).where(letters.id.in_([row.id for row in rows])))
+        ledger.purged(connection, [(row.service, State(row.state)) for row in rows])
+    return len(rows)
 
 
 def _letter(row: Any) -> Letter:

@@ -140,6 +140,8 @@ class ScheduleSettings(Section):
     """The report of the last full hour."""
     cleanup_old_dlq_messages: Seconds
     """Letters settled long ago purged."""
+    fold_dead_letter_ledger: Seconds
+    """The ledger's deltas added up, and the books compared with the letters."""
     prune_history: Seconds
     """Job runs, check results and reports deleted when their retention is over."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regrow.breakers import BreakerStatus
+from regrow.dead_letters.ledger import Ledger
 from regrow.health.rules import Overview, Status
 from regrow.metrics import LetterCounts
 from regrow.web.jobs import JobView
@@ -36,16 +37,19 @@ def notices(
     jobs: Fact[Sequence[JobView]],
     breakers: Fact[Sequence[BreakerStatus]],
     letters: Fact[LetterCounts],
+    ledger: Fact[Ledger],
 ) -> list[Notice]:
     """All notices; an empty list means that all is known and well."""
     found = [
         *_of_stores(
-            {"Health checks": checks, "Circuit breakers": breakers}, {"Jobs": jobs, "Dead letters": letters}
+            {"Health checks": checks, "Circuit breakers": breakers},
+            {"Jobs": jobs, "Dead letters": letters, "Ledger": ledger},
         ),
         *(_of_checks(checks.value) if isinstance(checks, Known) else ()),
         *(_of_jobs(jobs.value) if isinstance(jobs, Known) else ()),
         *(_of_breakers(breakers.value) if isinstance(breakers, Known) else ()),
         *(_of_letters(letters.value) if isinstance(letters, Known) else ()),
+        *(_of_ledger(ledger.value) if isinstance(ledger, Known) else ()),
     ]
     return sorted(found, key=lambda notice: _WORST_FIRST[notice.status])
 
@@ -118,5 +122,20 @@ def _of_letters(letters: LetterCounts) -> Iterator[Notice]:
             "degraded",
             f"{counted(parked, 'dead letter')} in quarantine",
             "parked until a person retries or discards them: regrow dead-letters list",
+            "letters",
+        )
+
+
+def _of_ledger(ledger: Ledger) -> Iterator[Notice]:
+    """Books that do not balance: a letter was lost, doubled, or moved past the books. Never to be ignored."""
+    for account in ledger.unbalanced:
+        off = ", ".join(
+            f"{abs(by)} {name} {'missing' if by > 0 else 'too many'}"
+            for name, by in account.differences.items()
+        )
+        yield Notice(
+            "unhealthy",
+            f"The ledger of {account.service} does not balance",
+            f"{off}. See regrow dead-letters ledger, and docs/dead-letters.md for what may cause it",
             "letters",
         )

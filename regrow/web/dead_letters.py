@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from fastapi import APIRouter
 from fastapi.encoders import jsonable_encoder
 from starlette.responses import JSONResponse
 
+from regrow.dead_letters.ledger import Ledger
 from regrow.metrics import LetterCounts
 from regrow.web import facts
 from regrow.web.access import DetailOnly
@@ -32,9 +34,9 @@ router = APIRouter(tags=["dead letters"])
     "/health/dlq", dependencies=[DetailOnly], responses={503: {"description": "the database is away"}}
 )
 async def dead_letter_queue(reader: TheReader) -> JSONResponse:
-    """Dead letters by state, and the age of the oldest that waits."""
-    letters = await reader.read(facts.letters)
-    body = letters_json(letters, reader.engine.clock())
+    """Dead letters by state, the age of the oldest that waits, and the ledger by service."""
+    letters, ledger = await asyncio.gather(reader.read(facts.letters), reader.read(facts.ledger))
+    body = letters_json(letters, reader.engine.clock()) | {"ledger": ledger_json(ledger)}
     return JSONResponse(jsonable_encoder(body), 503 if isinstance(letters, Unknown) else 200)
 
 
@@ -47,3 +49,7 @@ def letters_json(letters: Fact[LetterCounts], now: datetime) -> Any:
         "oldest_unsettled_at": oldest,
         "oldest_unsettled_age_seconds": (now - oldest).total_seconds() if oldest else None,
     }
+
+
+def ledger_json(ledger: Fact[Ledger]) -> Any:
+    return ledger.as_json() if isinstance(ledger, Unknown) else ledger.value.as_json()

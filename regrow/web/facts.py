@@ -8,6 +8,7 @@ from regrow import counters, jobs
 from regrow.breakers import BreakerStatus, list_breakers
 from regrow.database import migrating
 from regrow.dead_letters import service as dead_letters
+from regrow.dead_letters.ledger import Ledger
 from regrow.engine import Engine
 from regrow.errors import StoreUnavailableError
 from regrow.health import service as health
@@ -28,6 +29,10 @@ def breakers(engine: Engine) -> Sequence[BreakerStatus]:
 
 def letters(engine: Engine) -> LetterCounts:
     return LetterCounts(dead_letters.counts(engine), dead_letters.oldest_pending(engine))
+
+
+def ledger(engine: Engine) -> Ledger:
+    return dead_letters.read_ledger(engine)
 
 
 def latest_runs(engine: Engine) -> Mapping[str, JobRun]:

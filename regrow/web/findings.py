@@ -16,7 +16,12 @@ Summary = Mapping[str, Any]
 def finding(job: str, outcome: str, summary: Summary) -> str:
     """One sentence without its full stop; never empty."""
     if outcome == "failed":
-        return str(summary.get("error") or _plainly(summary) or "The run failed; the worker's log says why")
+        return str(
+            summary.get("error")
+            or _unbalanced(summary)
+            or _plainly(summary)
+            or "The run failed; the worker's log says why"
+        )
     try:
         worded = _WORDS[job](summary) if job in _WORDS else ""
     except (KeyError, TypeError, ValueError):
@@ -97,6 +102,20 @@ def _settled(summary: Summary) -> str:
     )
 
 
+def _ledger(summary: Summary) -> str:
+    accounts = ((summary[name], name) for name in ("live", "resolved", "discarded", "purged"))
+    if not summary["accepted"]:
+        return "No letter was ever accepted"
+    return f"{counted(summary['accepted'], 'letter')} accepted: {_nonzero(accounts)}; the books balance"
+
+
+def _unbalanced(summary: Summary) -> str:
+    services = summary.get("unbalanced")
+    if not isinstance(services, Mapping) or not services:
+        return ""
+    return f"The books of {', '.join(map(str, services))} do not balance; see `regrow dead-letters ledger`"
+
+
 def _history(summary: Summary) -> str:
     gone = _nonzero((count, plain(table)) for table, count in summary.items())
     return f"Forgot {gone}" if gone else "Nothing old enough"
@@ -113,5 +132,6 @@ _WORDS: Mapping[str, Callable[[Summary], str]] = {
     "cleanup_temp_files": _temp_files,
     "generate_reliability_report": _report,
     "cleanup_old_dlq_messages": _settled,
+    "fold_dead_letter_ledger": _ledger,
     "prune_history": _history,
 }

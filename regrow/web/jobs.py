@@ -33,6 +33,7 @@ _DESCRIPTIONS = {
     "cleanup_temp_files": ("Temporary files", "Clears old files out of the declared folders."),
     "generate_reliability_report": ("Reliability report", "Writes down whether the promises were kept."),
     "cleanup_old_dlq_messages": ("Settled letters", "Forgets dead letters settled long ago."),
+    "fold_dead_letter_ledger": ("Ledger", "Compares the books with the dead letters that are there."),
     "prune_history": ("History", "Forgets results and runs past their keeping."),
 }
 MAIN = JOBS[:5]

@@ -18,11 +18,12 @@ router = APIRouter(tags=["metrics"])
 @router.get("/metrics", dependencies=[DetailOnly], response_class=Response)
 async def scrape(reader: TheReader, since: TheStart) -> Response:
     """Always 200 with what is known; a store that is away leaves its series out (regrow_scrape_errors)."""
-    checks, breakers, counts, letters, runs = await asyncio.gather(
+    checks, breakers, counts, letters, ledger, runs = await asyncio.gather(
         reader.read(facts.overview),
         reader.read(facts.breakers),
         reader.read(facts.counts),
         reader.read(facts.letters),
+        reader.read(facts.ledger),
         reader.read(facts.latest_runs),
     )
     readings = metrics.Readings(
@@ -30,6 +31,7 @@ async def scrape(reader: TheReader, since: TheStart) -> Response:
         breakers=known(breakers, None),
         counters=known(counts, None),
         dead_letters=known(letters, None),
+        ledger=known(ledger, None),
         jobs=known(runs, None),
     )
     text = metrics.exposition(readings, reader.engine.clock(), since)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from regrow.breakers import BreakerStatus
+from regrow.dead_letters.ledger import Ledger
 from regrow.health.rules import Overview, Status
 from regrow.metrics import LetterCounts
 from regrow.reports.service import ReportSummary
@@ -28,6 +29,7 @@ class Picture:
     jobs: Fact[Sequence[JobView]]
     breakers: Fact[Sequence[BreakerStatus]]
     letters: Fact[LetterCounts]
+    ledger: Fact[Ledger]
     reports: Fact[Sequence[ReportSummary]]
     notices: Sequence[Notice]
 
@@ -45,11 +47,12 @@ class Picture:
 
 async def take(reader: Reader, since: datetime) -> Picture:
     """Read all at once; this takes as long as the slowest store, and never longer than the reader allows."""
-    checks, runs, breakers, letters, newest = await asyncio.gather(
+    checks, runs, breakers, letters, ledger, newest = await asyncio.gather(
         reader.read(facts.overview),
         reader.read(facts.latest_runs),
         reader.read(facts.breakers),
         reader.read(facts.letters),
+        reader.read(facts.ledger),
         reader.read(facts.newest_reports),
     )
     engine = reader.engine
@@ -63,6 +66,7 @@ async def take(reader: Reader, since: datetime) -> Picture:
         jobs=views,
         breakers=breakers,
         letters=letters,
+        ledger=ledger,
         reports=newest,
-        notices=attention.notices(checks, views, breakers, letters),
+        notices=attention.notices(checks, views, breakers, letters, ledger),
     )

@@ -80,6 +80,22 @@ def test_dead_letters_are_listed_filtered_and_paged(cli: Cli, on_engine: Engine)
     assert sorted(found["id"] for found in (*first, *rest)) == sorted(ids)
 
 
+def test_the_ledger_balances_or_the_exit_code_tells(cli: Cli, on_engine: Engine) -> None:
+    assert "No letter was ever accepted" in cli("dead-letters", "ledger").out
+    letter(on_engine)
+    told = cli("dead-letters", "ledger")
+    assert (told.code, "live: 1 pending" in told.out) == (0, True)
+    with on_engine.database.transaction() as connection:
+        connection.execute(sa.text("UPDATE dead_letters SET state = 'resolved'"))
+    off = cli("dead-letters", "ledger")
+    assert (off.code, "1 live in the books and not there" in off.err) == (1, True)
+    assert cli("dead-letters", "ledger", "--correct", "--yes").code == 1, "a reason is needed"
+    right = cli(
+        "dead-letters", "ledger", "--correct", "--yes", "--reason", "settled by hand in SQL", "--json"
+    )
+    assert (right.code, right.json["balanced"]) == (0, True)
+
+
 def test_a_body_is_shown_as_text_that_cannot_drive_the_terminal(cli: Cli, on_engine: Engine) -> None:
     known = letter(on_engine, {"text": "caf\u00e9 \x9b31m\u202e"}, error="\x1b]0;owned\x07")
     shown = cli("dead-letters", "show", known)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from celery.exceptions import Reject
 
 from regrow import jobs
@@ -132,3 +133,13 @@ def test_settled_letters_are_purged_on_schedule(here: Engine, clock: Clock) -> N
     clock.advance(8 * 86400)
     assert _run(tasks.cleanup_old_dlq_messages)["purged"] == 1
     assert jobs.latest(here)["cleanup_old_dlq_messages"].outcome == "succeeded"
+
+
+def test_the_ledgers_job_fails_when_the_books_do_not_balance(here: Engine) -> None:
+    _run(tasks.capture, "t-6", {"task": "shop.charge", "queue": "shop"})
+    assert _run(tasks.fold_dead_letter_ledger)["accepted"] == 1
+    assert jobs.latest(here)["fold_dead_letter_ledger"].outcome == "succeeded"
+    with here.database.transaction() as connection:
+        connection.execute(sa.text("DELETE FROM dead_letters"))
+    assert _run(tasks.fold_dead_letter_ledger)["unbalanced"]
+    assert jobs.latest(here)["fold_dead_letter_ledger"].outcome == "failed"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from regrow.breakers import BreakerConfig, BreakerStatus
+from regrow.dead_letters.ledger import Account, Entry, Ledger
 from regrow.health.rules import CheckView, Overview
 from regrow.jobs import JOBS, JobRun
 from regrow.metrics import LetterCounts
@@ -63,6 +64,7 @@ CALM: dict[str, Fact[Any]] = {
     "jobs": runs(),
     "breakers": breaker("closed"),
     "letters": LETTERS,
+    "ledger": Known(Ledger((Account("payments", Entry(accepted=3), {"pending": 3}),))),
 }
 
 
@@ -73,6 +75,13 @@ def told(**facts: Fact[Any]) -> list[Notice]:
 def picture(**facts: Fact[Any]) -> Picture:
     chosen = {**CALM, **facts}
     return Picture(NOW, NOW, "testing", **chosen, reports=Known([]), notices=notices(**chosen))
+
+
+def test_books_that_do_not_balance_are_named_by_service() -> None:
+    lost = Account("payments", Entry(accepted=3), {"pending": 2})
+    (notice,) = told(ledger=Known(Ledger((lost,))))
+    assert (notice.status, notice.what) == ("unhealthy", "The ledger of payments does not balance")
+    assert "1 live missing" in notice.why
 
 
 def test_when_all_is_known_and_well_nothing_asks_for_attention() -> None:

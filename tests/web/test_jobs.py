@@ -121,6 +121,11 @@ REDRIVE = dict.fromkeys(
             {"purged": 1, "older_than_days": 7},
             "Forgot 1 letter settled 7 days ago or earlier",
         ),
+        (
+            "fold_dead_letter_ledger",
+            {"accepted": 5, "live": 2, "resolved": 3, "discarded": 0, "purged": 0, "unbalanced": {}},
+            "5 letters accepted: 2 live, 3 resolved; the books balance",
+        ),
         ("prune_history", {"job_runs": 3, "check_results": 0, "reports": 1}, "Forgot 3 job runs, 1 reports"),
         ("prune_history", {"job_runs": 0}, "Nothing old enough"),
     ],
@@ -130,6 +135,7 @@ def test_a_summary_is_told_in_words(job: str, summary: dict[str, Any], words: st
 
 
 def test_a_failure_is_told_by_its_error() -> None:
+    assert "mail" in finding("fold_dead_letter_ledger", "failed", {"unbalanced": {"mail": {"live": 1}}})
     assert (
         finding("prune_history", "failed", {"error": "StoreUnavailableError: away"})
         == "StoreUnavailableError: away"

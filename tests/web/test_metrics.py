@@ -49,6 +49,10 @@ def test_the_documented_names_tell_the_scene(holder: TestClient) -> None:
     assert value(found, "dlq_messages_total", state="pending") == 14
     assert value(found, "dlq_messages_total", state="discarded") == 0
     assert value(found, "dlq_messages_added_total", service="payments") == 14
+    assert value(found, "dlq_ledger_accepted_total", service="payments") == 14
+    assert value(found, "dlq_ledger_letters", service="mail", account="resolved") > 0
+    assert value(found, "dlq_ledger_balance", service="mail") == 0
+    assert value(found, "dlq_ledger_balanced", service="mail") == 1
     assert value(found, "regrow_job_duration_seconds", job="cleanup_temp_files") == 0.42
     assert value(found, "regrow_job_last_outcome", job="cleanup_temp_files", outcome="succeeded") == 1
     assert value(found, "regrow_job_last_run_timestamp_seconds", job="prune_history") is None
@@ -71,6 +75,8 @@ def test_every_family_has_help_and_only_counters_are_called_counters(holder: Tes
     assert {name for name, kind in types.items() if kind == "counter"} == {
         "circuit_breaker_failures",
         "circuit_breaker_requests",
+        "dlq_ledger_accepted",
+        "dlq_ledger_purged",
         "dlq_messages_added",
         "health_check",
         "regrow_job_runs",
