@@ -36,6 +36,9 @@ class Sender(Protocol):
         is away; after either, the message is not in the queue as far as the broker has told us.
         """
 
+    def publish(self, posting: Any) -> None:
+        """Publish any other message to its exchange or queue; returns and raises as ``send_home`` does."""
+
 
 class Engine:
     """Settings and stores of one process. Everything is opened on first use."""
@@ -44,6 +47,7 @@ class Engine:
         self.settings = settings
         self.clock = clock
         self._sender = sender
+        self._senders: dict[str, Sender] = {}
 
     @cached_property
     def database(self) -> Database:
@@ -78,6 +82,16 @@ class Engine:
     def sender(self, sender: Sender) -> None:
         self._sender = sender
 
+    def sender_on(self, broker: str | None) -> Sender:
+        """The sender on a broker of ``[brokers]``; None is Regrow's own."""
+        if broker is None:
+            return self.sender
+        if broker not in self._senders:
+            from regrow.celery import CelerySender
+
+            self._senders[broker] = CelerySender.from_url(self.settings.broker_url(broker))
+        return self._senders[broker]
+
     def breaker(self, name: str, *, record: tuple[type[Exception], ...] = (Exception,)) -> CircuitBreaker:
         """This process's breaker of that name, set by ``[breakers.NAME]``, shared in this engine's Redis.
 
@@ -99,6 +113,7 @@ class Engine:
     def close(self, *, forked: bool = False) -> None:
         """Close what was opened. ``forked``: the parent keeps its sockets, we only let go of ours."""
         opened = self.__dict__
+        self._senders = {}
         if "_reporter" in opened and not forked:  # after a fork it looks after itself
             self._reporter.close()
             opened.pop("_reporter")

@@ -19,6 +19,7 @@ import structlog
 from billiard.process import current_process
 from celery import bootsteps, signals
 
+from regrow.dead_letters.routes import unloadable
 from regrow.engine import get_engine
 from regrow.errors import RegrowError
 from regrow.logs import configure_logging
@@ -37,6 +38,7 @@ def install() -> None:
     """Connect the signals. Receivers are kept for the life of the process."""
     signals.setup_logging.connect(set_up_logging, weak=False)
     signals.celeryd_init.connect(open_gate, weak=False)
+    signals.celeryd_init.connect(load_handlers, weak=False)
     signals.worker_process_init.connect(die_with_parent, weak=False)
     signals.worker_process_shutdown.connect(let_go, weak=False)
 
@@ -54,6 +56,14 @@ def open_gate(**_: Any) -> None:
         wait_for_dependencies(get_engine())
     except RegrowError as error:
         log.critical("startup.failed", error=str(error))
+        sys.exit(NOT_STARTED_EXIT)
+
+
+def load_handlers(**_: Any) -> None:
+    """Import what the routes name, once, before any child is forked; a slip ends the start, not a letter."""
+    slips = list(unloadable(get_engine().settings))
+    if slips:
+        log.critical("startup.failed", error="; ".join(slips))
         sys.exit(NOT_STARTED_EXIT)
 
 

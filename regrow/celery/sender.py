@@ -12,6 +12,7 @@ from kombu.exceptions import KombuError
 
 from regrow.celery.queues import queue as own_queue
 from regrow.dead_letters.home import HomeMessage, Raw
+from regrow.dead_letters.posting import Posting
 from regrow.errors import RouteError, StoreUnavailableError
 from regrow.settings import Settings
 
@@ -19,6 +20,8 @@ _IDLE = 5.0
 """Seconds after which a channel is no longer trusted to be alive."""
 _CONFIRM = 10.0
 """Seconds the broker has to confirm a message."""
+_MISTAKES = {403, 404, 406}
+"""What AMQP answers to an exchange that is not there, not ours to use, or not usable so."""
 _OWN_RETRIES = {"max_retries": 3, "interval_start": 0, "interval_step": 0.5, "interval_max": 1}
 
 
@@ -75,7 +78,12 @@ class CelerySender:
             raise StoreUnavailableError(f"the broker did not take {task}: {error}") from error
 
     def send_home(self, message: HomeMessage, *, queue: str) -> None:
-        self._way_home.send(message, queue)
+        raw = message.raw or _body(message)
+        told = {"correlation_id": message.task_id}
+        self._way_home.send(Posting("", queue, raw, message.headers, told))
+
+    def publish(self, posting: Posting) -> None:
+        self._way_home.send(posting)
 
 
 class _WayHome:
@@ -89,45 +97,48 @@ class _WayHome:
         self._returned: list[Any] = []
         self._lock = threading.Lock()
 
-    def send(self, message: HomeMessage, queue: str) -> None:
-        """Returns once the broker has it. RouteError: no such queue. StoreUnavailableError: broker away."""
-        raw = message.raw or _body(message)
+    def send(self, posting: Posting) -> None:
+        """Returns once the broker has it. RouteError: it leads nowhere. StoreUnavailableError: it is away."""
         with self._lock:
             try:
                 self._open()
-                self._publish(message, raw, queue)
+                self._publish(posting)
             except self._outages() as error:
                 self._drop()
+                if getattr(error, "reply_code", None) in _MISTAKES:
+                    raise RouteError(f"the broker refuses {posting.target}: {error}") from error
                 raise StoreUnavailableError(
-                    f"the broker did not confirm {message.task_id}: {error}"
+                    f"the broker did not confirm {posting.target}: {error}"
                 ) from error
             if self._returned:
-                raise RouteError(
-                    f"the broker has no queue {queue!r}; start the worker that takes from it, "
-                    "or correct the route"
-                )
+                raise RouteError(_unroutable(posting))
 
-    def _publish(self, message: HomeMessage, raw: Raw, queue: str) -> None:
+    def _publish(self, posting: Posting) -> None:
         from kombu import Producer
 
         self._returned.clear()
-        # To the queue itself, through the default exchange: nothing is declared, because the queue belongs
-        # to another app and may have arguments that we do not know. ``mandatory`` has RabbitMQ say so when
-        # there is none; on Redis every list exists.
+        if posting.exchange and not self._is_rabbitmq():
+            raise RouteError(f"{posting.target}: only RabbitMQ has exchanges that say what they dropped")
+        # Nothing is declared, because queue and exchange belong to another app and may have arguments that
+        # we do not know. ``mandatory`` has RabbitMQ say so when no queue takes it; on Redis every list
+        # exists.
         Producer(self._channel, auto_declare=False).publish(
-            raw.body,
-            exchange="",
-            routing_key=queue,
-            content_type=raw.content_type,
-            content_encoding=raw.content_encoding,
-            headers=dict(message.headers),
-            correlation_id=message.task_id,
+            posting.raw.body,
+            exchange=posting.exchange,
+            routing_key=posting.routing_key,
+            content_type=posting.raw.content_type,
+            content_encoding=posting.raw.content_encoding,
+            headers=dict(posting.headers),
             delivery_mode=2,
             mandatory=True,
             retry=False,
             confirm_timeout=_CONFIRM,
+            **posting.properties,
         )
         self._used_at = time.monotonic()
+
+    def _is_rabbitmq(self) -> bool:
+        return hasattr(self._channel, "events")
 
     def _open(self) -> None:
         """A channel that is alive. Opening one asks the broker, before anything is sent."""
@@ -146,7 +157,7 @@ class _WayHome:
                 self._drop()
                 if last:
                     raise
-        if hasattr(self._channel, "events"):  # RabbitMQ
+        if self._is_rabbitmq():
             self._channel.events["basic_return"].add(lambda *returned: self._returned.append(returned))
 
     def _outages(self) -> tuple[type[BaseException], ...]:
@@ -159,6 +170,12 @@ class _WayHome:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is not None:
             connection.collect(socket_timeout=1)
+
+
+def _unroutable(posting: Posting) -> str:
+    if posting.exchange:
+        return f"no queue is bound to {posting.target}; bind one, or correct the route"
+    return f"the broker has no {posting.target}; start the worker that takes from it, or correct the route"
 
 
 def _body(message: HomeMessage) -> Raw:

@@ -9,7 +9,7 @@ import click
 
 from regrow.cli.output import json_option, print_json, visible
 from regrow.errors import SettingsError
-from regrow.settings import load_settings, redacted
+from regrow.settings import Settings, load_settings, redacted
 
 
 @click.group()
@@ -21,21 +21,31 @@ def config() -> None:
 @json_option
 def check(as_json: bool) -> None:
     """Say whether the settings are usable; exit code 1 and every error when they are not."""
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        errors = str(error).splitlines()
+    settings, errors = _usable()
+    if settings is None:
         if as_json:
             print_json({"ok": False, "profile": None, "errors": errors})
         else:
             for line in errors:
                 click.echo(f"regrow: {visible(line)}", err=True)
-        raise click.exceptions.Exit(1) from None
+        raise click.exceptions.Exit(1)
     if as_json:
         print_json({"ok": True, "profile": settings.profile, "errors": []})
         return
     checks = sum(check.enabled for check in settings.health.checks.values())
     click.echo(f"The settings are usable: profile {settings.profile}, {checks} health checks.")
+
+
+def _usable() -> tuple[Settings | None, list[str]]:
+    """The settings, or why they are not: what is written, and functions of routes that cannot be loaded."""
+    from regrow.dead_letters.routes import unloadable
+
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return None, str(error).splitlines()
+    slips = list(unloadable(settings))
+    return (None if slips else settings), slips
 
 
 @config.command()

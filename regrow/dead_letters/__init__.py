@@ -15,13 +15,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from regrow.dead_letters.message import Message
 from regrow.errors import SettingsError
 
 if TYPE_CHECKING:
     from regrow.dead_letters.captured import Confirm
     from regrow.engine import Sender
 
-__all__ = ["capture", "capture_many", "send_through"]
+__all__ = ["Message", "capture", "capture_many", "send_through"]
 
 _QUEUE = "regrow.capture"
 _MANY = 500

@@ -62,24 +62,6 @@ def parse_reference(reference: str) -> tuple[str, str]:
     return letter_id, token
 
 
-def find_home(
-    task: str | None, queue: str | None, message_type: str, routes: Mapping[str, tuple[str, str]]
-) -> Home:
-    """The home of a letter; a declared route of its message type comes first, what it says itself second.
-
-    ``routes`` maps message types to (task, queue). RouteError says how to declare one.
-    """
-    if message_type in routes:
-        routed_task, routed_queue = routes[message_type]
-        return Home(routed_queue, routed_task)
-    if task:
-        return Home(queue or "celery", task)
-    raise RouteError(
-        f"no way home for message type {message_type!r}: declare [dead_letters.routes.{message_type}] "
-        "with task and queue, or capture it with task=... and queue=..."
-    )
-
-
 def compose(
     home: Home,
     *,
@@ -90,10 +72,14 @@ def compose(
     content_type: str,
     content_encoding: str,
     headers: Mapping[str, Any],
+    callbacks: bool = True,
 ) -> HomeMessage:
-    """The message that goes home. RouteError when the body cannot be one."""
+    """The message that goes home. RouteError when the body cannot be one.
+
+    ``callbacks``: whether it carries ours; without them the header alone tells the outcome.
+    """
     if isinstance(headers.get("task"), str) and isinstance(headers.get("id"), str):
-        return _replay(home, reference, body, content_type, content_encoding, headers)
+        return _replay(home, reference, body, content_type, content_encoding, headers, callbacks)
     args, kwargs = _call_of(_json(body), home.task)
     identity = task_id or letter_id
     return HomeMessage(
@@ -102,8 +88,8 @@ def compose(
         headers=_headers(home.task, identity, args, kwargs, reference),
         args=args,
         kwargs=kwargs,
-        callbacks=[_told("settle", reference)],
-        errbacks=[_told("record_failure", reference)],
+        callbacks=[_told("settle", reference)] if callbacks else [],
+        errbacks=[_told("record_failure", reference)] if callbacks else [],
     )
 
 
@@ -114,6 +100,7 @@ def _replay(
     content_type: str,
     content_encoding: str,
     headers: Mapping[str, Any],
+    callbacks: bool,
 ) -> HomeMessage:
     """A Celery message as it was captured: same id, same options, our callbacks beside its own."""
     task_id = str(headers["id"])
@@ -130,7 +117,7 @@ def _replay(
     raw = HomeMessage(
         task=home.task, task_id=task_id, headers=kept, raw=Raw(body, content_type, content_encoding)
     )
-    if content_type != "application/json":
+    if content_type != "application/json" or not callbacks:
         return raw  # its outcome comes by the header, or not at all
     try:
         args, kwargs, embed = json.loads(body)

@@ -73,3 +73,9 @@ class Route(Protocol):
         has not got it. Of routes that run here alone: DeliveryFailedError (it failed again; perhaps when to
         come back), DeliveryRefusedError (it will never be taken), CircuitOpenError (not tried).
         """
+
+    def validate(self, outbound: Outbound) -> None:
+        """Say whether it would be taken, as far as that can be known without any effect. For preflights.
+
+        RouteError or DeliveryRefusedError when it would not.
+        """

@@ -18,26 +18,28 @@ from pydantic import ValidationError
 from regrow.breakers.kinds import KINDS
 from regrow.errors import SettingsError
 from regrow.settings.checks import CheckSettings
+from regrow.settings.contradictions import contradictions_of_routes
 from regrow.settings.models import (
     BreakerSettings,
     DatabaseSettings,
     DeadLetterSettings,
     HealthSettings,
     RedisSettings,
-    RouteSettings,
     Settings,
     TempFileRoot,
     TempFilesSettings,
 )
 from regrow.settings.problems import explain
 from regrow.settings.redaction import redacted
-from regrow.settings.sources import UNSAID, VARIABLES, Layers, gather, read_stack_env
+from regrow.settings.routes import DeadLetterQueue, RouteSettings
+from regrow.settings.sources import UNSAID, VARIABLES, Layers, Place, gather, read_stack_env
 
 __all__ = [
     "VARIABLES",
     "BreakerSettings",
     "CheckSettings",
     "DatabaseSettings",
+    "DeadLetterQueue",
     "DeadLetterSettings",
     "HealthSettings",
     "RedisSettings",
@@ -95,6 +97,7 @@ def _contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
             f"{layers.origin(('breakers', 'default', 'kind'))}: breakers.default.kind: "
             "a kind is for the table of one breaker. Move it to [breakers.NAME]."
         )
+    yield from contradictions_of_routes(layers, settings)
     if settings.profile == "testing":
         return
     intervals = {("health", "interval"): settings.health.interval} | {
@@ -114,6 +117,7 @@ def _derive(layers: Layers) -> None:
     """Fill what follows from other settings: one Redis URL serves broker, results and live state."""
     layers.set_missing(("home",), "var", "default")
     _complete_breakers(layers)
+    _complete_routes(layers)
     home = Path(str(layers.get(("home",))))
     if layers.get(("profile",)) != "production":
         for name, value in read_stack_env(home).items():
@@ -123,7 +127,9 @@ def _derive(layers: Layers) -> None:
     broker = layers.get(("celery", "broker_url"))
     if isinstance(broker, str) and broker.startswith(("redis://", "rediss://")):
         layers.set_missing(("redis", "url"), broker, layers.origin(("celery", "broker_url")))
-    for store in ("redis", "database"):
+    aliases = layers.get(("brokers",))
+    declared = [("brokers", name) for name in aliases] if isinstance(aliases, dict) else []
+    for store in (("redis",), ("database",), *declared):
         _put_password(layers, store)
     if redis_url := layers.get(("redis", "url")):
         origin = layers.origin(("redis", "url"))
@@ -134,9 +140,9 @@ def _derive(layers: Layers) -> None:
         layers.set_missing(("database", "url"), f"sqlite:///{file}", "default outside production")
 
 
-def _put_password(layers: Layers, store: str) -> None:
+def _put_password(layers: Layers, store: Place) -> None:
     """A password of its own (from a secret file) goes into the URL, quoted, where drivers expect it."""
-    url, password = layers.get((store, "url")), layers.get((store, "password"))
+    url, password = layers.get((*store, "url")), layers.get((*store, "password"))
     if not url or not password:
         return
     try:
@@ -146,7 +152,7 @@ def _put_password(layers: Layers, store: str) -> None:
     user = parts.username or ""
     host = parts.netloc.rsplit("@", 1)[-1]
     netloc = f"{quote(user, safe='')}:{quote(str(password), safe='')}@{host}"
-    layers.set((store, "url"), urlunsplit(parts._replace(netloc=netloc)), layers.origin((store, "url")))
+    layers.set((*store, "url"), urlunsplit(parts._replace(netloc=netloc)), layers.origin((*store, "url")))
 
 
 def _complete_breakers(layers: Layers) -> None:
@@ -163,3 +169,12 @@ def _complete_breakers(layers: Layers) -> None:
                 layers.set_missing(
                     ("breakers", name, key), value, layers.origin(("breakers", "default", key))
                 )
+
+
+def _complete_routes(layers: Layers) -> None:
+    """A route that says no kind leads to a Celery task."""
+    routes = layers.get(("dead_letters", "routes"))
+    for name, route in routes.items() if isinstance(routes, dict) else ():
+        if isinstance(route, dict):
+            place = ("dead_letters", "routes", name)
+            layers.set_missing((*place, "kind"), "celery", layers.origin(place))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from regrow.breakers.kinds import KINDS
 from regrow.settings.checks import CheckSettings, Percent, Seconds
+from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
 
 Profile = Literal["production", "development", "testing"]
 Count = Annotated[int, Field(ge=0)]
@@ -190,15 +191,6 @@ class TempFilesSettings(Section):
         return roots
 
 
-class RouteSettings(Section):
-    """The way home of one message type: the Celery task that takes the message as its only argument."""
-
-    task: str
-    """Its registered name."""
-    queue: str = "celery"
-    """The queue that its workers read."""
-
-
 class DeadLetterSettings(Section):
     max_retries: Count
     """Redrives before a letter waits for a person, unless its capture says another number."""
@@ -224,6 +216,8 @@ class DeadLetterSettings(Section):
     """Settled letters are purged after this; unsettled ones never."""
     routes: dict[str, RouteSettings]
     """Ways home by message type; see below."""
+    queues: dict[str, DeadLetterQueue]
+    """RabbitMQ's dead-letter queues that are taken from, by a name of yours; see below."""
 
 
 class BreakerSettings(Section):
@@ -309,6 +303,8 @@ class Settings(Section):
     redis: RedisSettings
     database: DatabaseSettings
     celery: CelerySettings
+    brokers: dict[str, BrokerSettings]
+    """Brokers beside Regrow's own, by a name of yours; see below."""
     startup: StartupSettings
     shutdown: ShutdownSettings
     schedule: ScheduleSettings
@@ -322,6 +318,11 @@ class Settings(Section):
     web: WebSettings
     log: LogSettings
 
+    def broker_url(self, alias: str | None) -> str:
+        """The URL of a broker of ``[brokers]``; None is Regrow's own. KeyError when it is not declared."""
+        chosen = self.celery.broker_url if alias is None else self.brokers[alias].url
+        return chosen.get_secret_value()
+
     def breaker(self, name: str) -> BreakerSettings:
         """The settings of one breaker: its own table, else ``[breakers.default]``."""
         return self.breakers.get(name, self.breakers["default"])
@@ -329,9 +330,11 @@ class Settings(Section):
 
 __all__ = [
     "BreakerSettings",
+    "BrokerSettings",
     "CelerySettings",
     "CheckSettings",
     "DatabaseSettings",
+    "DeadLetterQueue",
     "DeadLetterSettings",
     "HealthSettings",
     "LogSettings",

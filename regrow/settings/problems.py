@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from regrow.settings.checks import CHECK_KINDS
 from regrow.settings.models import Settings
+from regrow.settings.routes import ROUTE_KINDS
 from regrow.settings.sources import Layers, Place
 
 _REMEDIES: Mapping[Place, str] = {
@@ -24,7 +25,7 @@ _REMEDIES: Mapping[Place, str] = {
     ): "Set CELERY_RESULT_BACKEND, or REGROW_REDIS_URL, which serves for results too.",
 }
 
-_SECRET_NAMES = ("password", "api_key", "url", "broker_url", "result_backend", "headers")
+_SECRET_NAMES = ("password", "api_key", "url", "broker_url", "result_backend", "headers", "signing_keys")
 
 # A table was wanted and something else was given: what that is nobody can say, so it is not shown.
 _NOT_A_TABLE = {"model_type", "dict_type", "model_attributes_type"}
@@ -47,12 +48,18 @@ def _line(layers: Layers, place: Place, key: str, problem: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         return f"{origin}: {key} is not a setting. {_did_you_mean(layers, place)}"
     if kind == "union_tag_not_found":
-        return f"{origin}: {key}.kind is not set. It is one of: {', '.join(CHECK_KINDS)}."
+        return f"{origin}: {key}.kind is not set. It is one of: {', '.join(_kinds(place)[1])}."
     if kind == "union_tag_invalid":
         given = str(problem["ctx"]["tag"])
-        return f"{origin}: {key}.kind = {given!r} is no kind of check. {_closest(given, CHECK_KINDS)}"
+        what, kinds = _kinds(place)
+        return f"{origin}: {key}.kind = {given!r} is no kind of {what}. {_closest(given, kinds)}"
     given = _given(place, problem)
     return f"{origin}: {key}{given}: {message}. {_REMEDIES.get(place, 'Correct the value.')}"
+
+
+def _kinds(place: Place) -> tuple[str, tuple[str, ...]]:
+    """What the table at ``place`` declares, and the kinds that there are of it."""
+    return ("route", ROUTE_KINDS) if "routes" in place else ("check", CHECK_KINDS)
 
 
 def _given(place: Place, problem: ErrorDetails) -> str:

@@ -100,10 +100,12 @@ class Layers:
     def origin(self, place: Place) -> str:
         """The place a value was set in, or the nearest one above it; of a table, where it last grew."""
         for length in range(len(place), 0, -1):
-            if place[:length] in self.origins:
-                return self.origins[place[:length]]
-        below = [origin for at, origin in self.origins.items() if at[: len(place)] == place]
-        return below[-1] if below else "regrow.toml"
+            above = place[:length]
+            if above in self.origins:
+                return self.origins[above]
+            if below := [origin for at, origin in self.origins.items() if at[:length] == above]:
+                return below[-1]
+        return "regrow.toml"
 
 
 def gather(path: Path | None, profile: str | None, environ: Mapping[str, str]) -> Layers:

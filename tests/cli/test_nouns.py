@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -301,6 +302,17 @@ def test_config_check_says_yes_or_prints_every_error(cli: Cli, monkeypatch: pyte
     plain = cli("--profile", "testing", "config", "check")
     assert plain.code == 1
     assert len(plain.err.splitlines()) == 2
+
+
+def test_config_check_names_a_handler_that_cannot_be_loaded(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REGROW_REDIS_URL", "redis://example/0")
+    file = tmp_path / "routes.toml"
+    file.write_text("[dead_letters.routes.charge]\nkind = 'handler'\nhandler = 'no_such_app:charge'\n")
+    checked = cli("--config", str(file), "--profile", "testing", "config", "check")
+    assert checked.code == 1
+    assert "dead_letters.routes.charge.handler: no_such_app:charge cannot be loaded" in checked.err
 
 
 def test_config_show_hides_every_secret(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

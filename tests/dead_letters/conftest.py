@@ -11,6 +11,7 @@ import pytest
 from regrow.database import Database
 from regrow.dead_letters.captured import Capture, of_message
 from regrow.dead_letters.home import HEADER, HomeMessage
+from regrow.dead_letters.posting import Posting
 from regrow.engine import Engine
 from regrow.errors import RouteError, StoreUnavailableError
 
@@ -32,6 +33,7 @@ class Post:
 
     home: list[tuple[str, HomeMessage]] = field(default_factory=list)
     sent: list[tuple[str, dict[str, object], str]] = field(default_factory=list)
+    posted: list[Posting] = field(default_factory=list)
     away: bool = False
     no_queue: bool = False
 
@@ -46,6 +48,11 @@ class Post:
         if self.no_queue:
             raise RouteError(f"the broker has no queue {queue!r}")
         self.home.append((queue, message))
+
+    def publish(self, posting: Posting) -> None:
+        if self.away:
+            raise StoreUnavailableError("the broker is away")
+        self.posted.append(posting)
 
     @property
     def attempts(self) -> list[str]:

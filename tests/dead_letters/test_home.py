@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from regrow.dead_letters.home import HEADER, Home, compose, find_home, parse_reference
+from regrow.dead_letters.home import HEADER, Home, compose, parse_reference
 from regrow.errors import RouteError
 
 HOME = Home("shop", "shop.charge")
@@ -23,18 +23,6 @@ def _compose(body: bytes, headers: dict[str, object] | None = None, content_type
         content_encoding="utf-8",
         headers=headers or {},
     )
-
-
-def test_a_declared_route_comes_before_what_the_letter_says() -> None:
-    routes = {"invoice": ("billing.send", "billing")}
-    assert find_home("old.task", "old", "invoice", routes) == Home("billing", "billing.send")
-    assert find_home("shop.charge", "shop", "charge", routes) == Home("shop", "shop.charge")
-    assert find_home("shop.charge", None, "charge", {}) == Home("celery", "shop.charge")
-
-
-def test_no_home_says_how_to_declare_one() -> None:
-    with pytest.raises(RouteError, match=r"\[dead_letters.routes.sms\]"):
-        find_home(None, None, "sms", {})
 
 
 def test_a_call_goes_home_with_its_arguments_and_both_callbacks() -> None:

@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from regrow.health.checks import disk, probe_of
-from regrow.health.checks.http import BODY_LIMIT, plain
+from regrow.health.checks.http import BODY_LIMIT
+from regrow.outgoing import plain
 from regrow.settings.checks import DiskCheck, HttpCheck, TcpCheck
 from tests.servers import free_port
 

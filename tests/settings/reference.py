@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from regrow.breakers.kinds import KINDS
-from regrow.settings import VARIABLES, Settings, checks, models
+from regrow.settings import VARIABLES, Settings, checks, models, routes
 from regrow.settings.sources import PROFILES
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -45,16 +45,20 @@ def tables() -> str:
         ),
         _table("`[breakers.NAME]` alone", models.BreakerSettings, None, ["kind"]),
         _kinds_of_service(),
-        _table("`[dead_letters.routes.MESSAGE_TYPE]`", models.RouteSettings, None),
+        *(
+            _table(
+                f'`[dead_letters.routes.MESSAGE_TYPE]`, `kind = "{kind}"`', model, None, _own(model, "kind")
+            )
+            for kind, model in _kinds(routes.RouteSettings).items()
+        ),
+        _table("`[dead_letters.queues.NAME]`", routes.DeadLetterQueue, None),
+        _table("`[brokers.NAME]`", routes.BrokerSettings, None),
         _table("`[[temp_files.roots]]`", models.TempFileRoot, None),
         _table("`[health.checks.NAME]`, every kind", checks._Check, None),
     ]
-    for kind in checks.CHECK_KINDS:
-        own = [
-            name for name in _kinds()[kind].model_fields if name not in {*checks._Check.model_fields, "kind"}
-        ]
-        if own:
-            parts.append(_table(f'`[health.checks.NAME]`, `kind = "{kind}"`', _kinds()[kind], None, own))
+    for kind, model in _kinds(checks.CheckSettings).items():
+        if own := _own(model, "kind", *checks._Check.model_fields):
+            parts.append(_table(f'`[health.checks.NAME]`, `kind = "{kind}"`', model, None, own))
     return "\n".join(parts)
 
 
@@ -151,9 +155,14 @@ def _is_model(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
+def _own(model: type[BaseModel], *others: str) -> list[str]:
+    return [name for name in model.model_fields if name not in others]
+
+
 @cache
-def _kinds() -> dict[str, type[BaseModel]]:
-    union = get_args(checks.CheckSettings)[0]
+def _kinds(annotated: Any) -> dict[str, type[BaseModel]]:
+    """The models of a union by their kind, in the order in which it names them."""
+    union = get_args(annotated)[0]
     return {get_args(model.model_fields["kind"].annotation)[0]: model for model in get_args(union)}
 
 
@@ -162,7 +171,7 @@ def docstrings(model: type[BaseModel]) -> dict[str, str]:
     """What stands below each field in the source, those of base classes with them."""
     found: dict[str, str] = {}
     for cls in reversed(model.__mro__):
-        if cls.__module__ in {models.__name__, checks.__name__}:
+        if cls.__module__ in {models.__name__, checks.__name__, routes.__name__}:
             found.update(_own_docstrings(cls))
     return {name: found.get(name, "") for name in model.model_fields}
 

@@ -14,6 +14,7 @@ from tests.settings import reference
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "regrow.toml"
+SECRETS = {"SHOP_TOKEN": "t", "SHIPPING_KEY": "0123456789abcdef", "ORDERS_PASSWORD": "p"}
 STORES = {"REGROW_REDIS_URL": "redis://redis/0", "REGROW_DATABASE_URL": "sqlite:///x"}
 
 
@@ -35,7 +36,7 @@ def test_the_example_as_it_stands_changes_nothing(tmp_path: Path, profile: str) 
 def test_everything_in_the_example_works_once_it_is_switched_on(tmp_path: Path, profile: str) -> None:
     file = tmp_path / "regrow.toml"
     file.write_text(uncommented(), encoding="utf-8")
-    settings = load_settings(file, profile, {**STORES, "SHOP_TOKEN": "t"})
+    settings = load_settings(file, profile, {**STORES, **SECRETS})
     assert {"shop", "mail"} <= set(settings.health.checks)
     assert settings.temp_files.roots[0].max_age == 86_400
     assert settings.dead_letters.routes["invoice"].queue == "billing"

@@ -51,7 +51,7 @@ def test_every_problem_is_told_each_on_its_line(tmp_path: Path) -> None:
     ("toml", "key", "hint"),
     [
         ("[helth]\ninterval = 30\n", "helth", "Did you mean health?"),
-        ("nonsense = 1\n", "nonsense", "Known here: breakers, celery,"),
+        ("nonsense = 1\n", "nonsense", "Known here: breakers, brokers,"),
         ("[redis]\nmax_retrys = 3\n", "redis.max_retrys", "Did you mean max_retries?"),
         (
             "[breakers.payments]\nfailure_treshold = 3\n",
@@ -100,6 +100,24 @@ def test_an_unknown_key_is_refused_with_a_suggestion(tmp_path: Path, toml: str, 
         ("[health.checks.redis]\ntimeout = inf\n", "health.checks.redis.timeout = inf: "),
         ("[health.checks.redis]\ntimeout = nan\n", "health.checks.redis.timeout = nan: "),
         ("[health.checks]\nx = 'http://h/'\n", "health.checks.x"),
+        (
+            "[dead_letters.routes.x]\nkind = 'webhok'\n",
+            "dead_letters.routes.x.kind = 'webhok' is no kind of route. Did you mean webhook?",
+        ),
+        ("[dead_letters.routes.x]\nqueue = 'q'\n", "dead_letters.routes.x.task is not set. Add it."),
+        (
+            "[dead_letters.routes.x]\nkind = 'amqp'\nbroker = 'far'\n",
+            "dead_letters.routes.x.broker = 'far' is not declared. Write [brokers.far] with its url.",
+        ),
+        (
+            "[dead_letters.queues.x]\nqueue = 'q.dead'\n",
+            "dead_letters.queues.x needs RabbitMQ, and its broker is none.",
+        ),
+        (
+            "[dead_letters.routes.x]\nkind = 'handler'\nhandler = 'shop'\n",
+            "name a function as package.module:",
+        ),
+        ("[brokers.x]\nurl = 'http://h/'\n", "brokers.x.url = (hidden): the URL must begin with amqp://"),
     ],
 )
 def test_a_check_that_cannot_work_is_refused(tmp_path: Path, toml: str, message: str) -> None:

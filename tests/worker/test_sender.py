@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
-from kombu import Connection
+from kombu import Connection, Exchange, Queue
 
 from regrow.celery import CelerySender
 from regrow.dead_letters.home import Home, HomeMessage, Raw, compose
+from regrow.dead_letters.posting import EFFECT_KEY, Posting, kept_headers, posting_of
 from regrow.errors import RouteError, StoreUnavailableError
 from tests.servers import RedisServer, free_port
 
@@ -104,3 +107,49 @@ def test_what_the_way_home_composes_is_what_the_sender_sends(sender: CelerySende
     )
     sender.send_home(composed, queue=queue.queue.name)
     assert json.loads(queue.get(timeout=5).body)[0] == [{"bill": 7}]
+
+
+def test_an_amqp_message_comes_home_with_headers_and_properties_and_is_never_dropped(
+    rabbitmq_url: str, make_settings
+) -> None:
+    sender = CelerySender.from_settings(make_settings(CELERY_BROKER_URL=rabbitmq_url))
+    name = f"home-{uuid.uuid4()}"
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    kept = kept_headers(
+        {"price": Decimal("1.5"), "at": at}, {"message_id": "m", "priority": 3, "timestamp": 1_767_225_600}
+    )
+
+    def posted(exchange: str, key: str) -> Posting:
+        raw = Raw(b"\x00body", "application/x-own", "binary")
+        return posting_of(exchange, key, raw, kept, reference="letter:token", effect_key="order-1")
+
+    with Connection(rabbitmq_url) as connection:
+        exchange = Exchange(name, type="topic", durable=False, auto_delete=True)
+        bound = Queue(name, exchange, routing_key="order.*", durable=False)(connection.default_channel)
+        bound.declare()
+        sender.publish(posted(name, "order.paid"))
+        sender.publish(posted("", name))
+        for key in ("order.paid", name):
+            got = bound.get(no_ack=True)
+            assert (bytes(got.body), got.delivery_info["routing_key"]) == (b"\x00body", key)
+            assert got.headers["price"] == Decimal("1.5")
+            assert (got.headers["regrow-letter"], got.headers[EFFECT_KEY]) == ("letter:token", "order-1")
+            assert (got.properties["message_id"], got.properties["priority"]) == ("m", 3)
+        with pytest.raises(RouteError, match="no queue is bound to exchange"):
+            sender.publish(posted(name, "invoice.paid"))
+        with pytest.raises(RouteError, match="no exchange 'nowhere'"):
+            sender.publish(posted("nowhere", "x"))
+        sender.publish(posted("", name))
+        assert bound.get(no_ack=True) is not None, "after a refusal the next message goes out"
+        bound.delete()
+
+
+def test_on_redis_only_a_queue_can_be_named(redis_url: str) -> None:
+    sender = CelerySender.from_url(redis_url)
+    raw = Raw(b"{}", "application/json", "utf-8")
+    kept = kept_headers({}, {"timestamp": 1_767_225_600})
+    sender.publish(posting_of("", "home-raw", raw, kept, reference="l:t", effect_key="k"))
+    with Connection(redis_url) as connection:
+        assert connection.channel()._size("home-raw") == 1
+    with pytest.raises(RouteError, match="only RabbitMQ has exchanges"):
+        sender.publish(posting_of("shop", "x", raw, kept, reference="l:t", effect_key="k"))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from regrow.dead_letters.home import Home, compose
-from regrow.dead_letters.route import Outbound, Settled
+from regrow.dead_letters.home import Home, HomeMessage, compose
+from regrow.dead_letters.posting import EFFECT_KEY
+from regrow.dead_letters.route import Outbound
+from regrow.dead_letters.routes.brokers import breaker_of
 from regrow.engine import Engine
-
-BROKER = "regrow.broker"
-"""The circuit breaker around publishing: a broker that is away is not asked again for every letter."""
 
 
 @dataclass(frozen=True)
@@ -19,17 +18,28 @@ class CeleryTask:
 
     engine: Engine = field(repr=False)
     home: Home
-    settled: Settled
+    settled: Literal["outcome", "publish"]
+    broker: str | None = None
 
     runs_here: Literal[False] = False
     longest: float = 15.0
-    breaker: str = BROKER
+
+    @property
+    def breaker(self) -> str:
+        return breaker_of(self.broker)
 
     @property
     def target(self) -> str:
-        return f"task {self.home.task} on queue {self.home.queue}"
+        where = f"task {self.home.task} on queue {self.home.queue}"
+        return where if self.broker is None else f"{where} of broker {self.broker}"
 
     def send(self, outbound: Outbound) -> None:
+        self.engine.sender_on(self.broker).send_home(self._message(outbound), queue=self.home.queue)
+
+    def validate(self, outbound: Outbound) -> None:
+        self._message(outbound)
+
+    def _message(self, outbound: Outbound) -> HomeMessage:
         letter, body = outbound.letter, outbound.body
         message = compose(
             self.home,
@@ -40,5 +50,8 @@ class CeleryTask:
             content_type=body.content_type,
             content_encoding=body.content_encoding,
             headers=body.headers,
+            # Callbacks are sent to the broker of the task, and only on our own do our workers hear them; on
+            # another one the header tells, in an app that has installed Regrow.
+            callbacks=self.broker is None,
         )
-        self.engine.sender.send_home(message, queue=self.home.queue)
+        return replace(message, headers={**message.headers, EFFECT_KEY: outbound.effect_key})

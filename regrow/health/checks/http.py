@@ -1,25 +1,20 @@
 """HTTP: status, text in the body, and how long the answer took.
 
-One client for all checks of a process. Redirects are not followed: what is declared is what is asked, and a
-3xx is judged by ``expect_status`` like any other. Cookies are refused, proxies of the environment not used,
-and no more than 1 MiB of a body is read, within the check's timeout however slowly it drips.
+Redirects are not followed: a 3xx is judged by ``expect_status`` like any other. No more than 1 MiB of a body
+is read, within the check's timeout however slowly it drips.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
-from urllib.parse import urlsplit
 
 import httpx
 
 from regrow.health.rules import Finding, finding
+from regrow.outgoing import client, plain
 from regrow.settings import Settings
 from regrow.settings.checks import HttpCheck
-from regrow.version import __version__
 
 BODY_LIMIT = 1 << 20
 
@@ -70,16 +65,10 @@ def verdict(check: HttpCheck, answer: Answer) -> Finding:
     return finding("healthy", f"{where} answered {answer.status}", **data)
 
 
-def plain(url: str) -> str:
-    """A URL without what may be secret in it: user, password, query and fragment."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}{parts.path}"
-
-
 def _ask(check: HttpCheck, bound: float) -> Answer:
     began = time.monotonic()
     headers = {name: value.get_secret_value() for name, value in check.headers.items()}
-    with _client().stream(check.method, str(check.url), headers=headers, timeout=bound) as response:
+    with client().stream(check.method, str(check.url), headers=headers, timeout=bound) as response:
         chunks: list[bytes] = []
         length = 0
         wanted = check.expect_body is not None
@@ -102,30 +91,3 @@ def _decoded(body: bytes, encoding: str) -> str:
         return body.decode(encoding, "replace")
     except LookupError:  # a charset nobody knows
         return body.decode("utf-8", "replace")
-
-
-_clients: dict[int, httpx.Client] = {}
-_lock = threading.Lock()
-
-
-def _client() -> httpx.Client:
-    """This process's client; a forked child must not share its parent's connections."""
-    with _lock:
-        if os.getpid() not in _clients:
-            _clients.clear()
-            _clients[os.getpid()] = _new_client()
-        return _clients[os.getpid()]
-
-
-def _new_client() -> httpx.Client:
-    client = httpx.Client(
-        http2=True,
-        follow_redirects=False,
-        trust_env=False,
-        verify=httpx.create_ssl_context(),
-        limits=httpx.Limits(max_connections=256, max_keepalive_connections=16),
-        # Compressed bodies would have to be unpacked, without a bound on what comes out.
-        headers={"User-Agent": f"regrow/{__version__}", "Accept-Encoding": "identity"},
-    )
-    client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    return client

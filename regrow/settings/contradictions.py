@@ -1,0 +1,57 @@
+"""Routes and brokers that are well in themselves and not beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+from regrow.settings.models import Settings
+from regrow.settings.routes import AmqpRoute, WebhookRoute, is_rabbitmq
+from regrow.settings.sources import Layers, Place
+
+
+def contradictions_of_routes(layers: Layers, settings: Settings) -> Iterable[str]:
+    """One line for each: the place, the key, the remedy."""
+    letters = settings.dead_letters
+    users: dict[Place, str | None] = {
+        ("dead_letters", "routes", name): getattr(route, "broker", None)
+        for name, route in letters.routes.items()
+    }
+    users |= {("dead_letters", "queues", name): queue.broker for name, queue in letters.queues.items()}
+    for place, alias in users.items():
+        key = ".".join(place)
+        if alias is not None and alias not in settings.brokers:
+            origin = layers.origin((*place, "broker"))
+            yield f"{origin}: {key}.broker = {alias!r} is not declared. Write [brokers.{alias}] with its url."
+        elif _needs_rabbitmq(place, settings) and not is_rabbitmq(settings.broker_url(alias)):
+            yield (
+                f"{layers.origin(place)}: {key} needs RabbitMQ, and its broker is none. "
+                "Name one of [brokers] with broker."
+            )
+    for name, route in letters.routes.items():
+        if isinstance(route, WebhookRoute) and not _is_safe(route, settings):
+            place = ("dead_letters", "routes", name, "url")
+            yield (
+                f"{layers.origin(place)}: {'.'.join(place)}: letters travel over https, but for loopback "
+                "addresses and the testing profile. Use https."
+            )
+
+
+def _needs_rabbitmq(place: Place, settings: Settings) -> bool:
+    """Queues do; a route to an exchange does where it names its broker, and may learn it from the letter."""
+    if place[1] == "queues":
+        return True
+    route = settings.dead_letters.routes[place[2]]
+    return isinstance(route, AmqpRoute) and route.broker is not None
+
+
+def _is_safe(route: WebhookRoute, settings: Settings) -> bool:
+    secret = route.url.scheme == "https" or settings.profile == "testing"
+    return secret or _is_loopback((route.url.host or "").strip("[]"))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
