@@ -21,7 +21,6 @@ from regrow.settings import Settings, load_settings
 from tests.servers import MariaServer, Missing, RabbitServer, RedisServer
 
 _REQUIRED = {name.strip() for name in os.environ.get("REGROW_TEST_REQUIRE", "").split(",") if name.strip()}
-_missing: Counter[str] = Counter()
 _numbers = itertools.count(1)
 
 # A run in the background (nohup, some CI) ignores Ctrl-C, and every process it starts inherits that; ours
@@ -41,13 +40,23 @@ def lacking(what: str, reason: str) -> None:
         pytest.fail(
             f"{what} is required here (REGROW_TEST_REQUIRE) and cannot be had: {reason}", pytrace=False
         )
-    _missing[f"{what}: {reason}"] += 1
-    pytest.skip(f"{what}: {reason}")
+    pytest.skip(f"{_WANT}{what}: {reason}")
+
+
+_WANT = "for want of "
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for reason, count in sorted(_missing.items()):
-        terminalreporter.write_line(f"SKIPPED for want of {reason} ({count} tests)", yellow=True)
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    missing = Counter(reason.partition(_WANT)[2] for reason in reasons if _WANT in reason)
+    for reason, count in sorted(missing.items()):
+        terminalreporter.write_line(f"SKIPPED {_WANT}{reason} ({count} tests)", yellow=True)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """A process a core, each with servers of its own. A server that was given is one for all: then one process."""
+    given = any(os.environ.get(f"REGROW_TEST_{name}_URL") for name in ("REDIS", "MYSQL", "RABBITMQ"))
+    return 0 if given else min(os.cpu_count() or 1, 4)
 
 
 Server = TypeVar("Server", RedisServer, MariaServer, RabbitServer)
