@@ -7,6 +7,7 @@ write transaction begins with BEGIN IMMEDIATE, because SQLAlchemy's default lose
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ _RACES_MYSQL = {1205, 1213, 1020}  # lock wait timeout, deadlock, record changed
 _AWAY_MYSQL = {1021, 1053, 1114, 1290, 1792, 1836, 3100}
 _AWAY_SQLITE = ("disk is full", "readonly database", "unable to open", "disk I/O error")
 _ATTEMPTS = 6
+_SQLITE_PATIENCE = 15
+"""Seconds that one process waits for another's lock."""
 
 
 class Database:
@@ -160,14 +163,15 @@ def _sqlite_engine(url: sa.URL, pool_size: int, pool_timeout: float) -> Engine:
         max_overflow=0,
         pool_timeout=pool_timeout,
         # The driver must not begin transactions behind our back.
-        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 15},
+        connect_args={"isolation_level": None, "check_same_thread": False, "timeout": _SQLITE_PATIENCE},
     )
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        for pragma in ("busy_timeout=15000", "journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        for pragma in (f"busy_timeout={1000 * _SQLITE_PATIENCE}", "synchronous=NORMAL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
+        _write_ahead(cursor)
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -175,6 +179,21 @@ def _sqlite_engine(url: sa.URL, pool_size: int, pool_timeout: float) -> Engine:
         connection.exec_driver_sql(connection.get_execution_options().get("regrow_begin", "BEGIN"))
 
     return engine
+
+
+def _write_ahead(cursor: sqlite3.Cursor) -> None:
+    """Processes that start together on a new file all switch it over, and SQLite lets none wait for another
+    here, whatever ``busy_timeout`` says."""
+    until = time.monotonic() + _SQLITE_PATIENCE
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _lost_a_race(error: DBAPIError) -> bool:

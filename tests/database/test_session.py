@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -174,6 +176,21 @@ def test_a_full_disk_is_away_not_wrong(sqlite_url: str) -> None:
     with pytest.raises(StoreUnavailableError, match="full"):
         database.run(write_much)
     database.close()
+
+
+def test_whoever_comes_while_another_makes_the_file_waits_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "regrow.sqlite3"
+    first = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    first.execute("CREATE TABLE zero (n)")
+    first.execute("BEGIN IMMEDIATE")  # against this one, SQLite does not wait at all
+    first.execute("CREATE TABLE one (n)")
+    done = threading.Timer(0.3, lambda: first.execute("COMMIT"))
+    done.start()
+    second = Database(f"sqlite:///{file}")
+    second.ping()
+    done.join()
+    second.close()
+    first.close()
 
 
 def test_mysql_sessions_are_read_committed_in_utc(mysql_url: str) -> None:
