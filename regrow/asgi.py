@@ -5,12 +5,11 @@ app.add_middleware(regrow.asgi.ReliabilityMiddleware, protected={"/api/v1/messag
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from regrow.errors import CircuitOpenError
-from regrow.intake import Intake
-from regrow.protection import EXEMPT, Exchange, Protection, Refusal, Service, refusal
+from regrow.protection import Exchange, ProtectedApp, Refusal, refusal
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -19,36 +18,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class ReliabilityMiddleware:
-    """Guards paths by circuit breakers, counts what is in hand, turns requests away while draining.
-
-    ``protected``: path prefix -> breaker (its name, itself, or ``{"service": name, **settings}``); the
-    longest prefix wins. ``exempt``: prefixes that are never counted nor turned away. ``intake``: one to share
-    with whoever drains, where the framework keeps this object to itself. ``drain_retry_after``: seconds.
-    SettingsError for a path or settings that cannot be used.
-
-    Websockets and lifespan pass through.
-    """
-
-    def __init__(
-        self,
-        app: App,
-        protected: Mapping[str, Service] | None = None,
-        *,
-        exempt: Iterable[str] = EXEMPT,
-        intake: Intake | None = None,
-        drain_retry_after: float = 5.0,
-    ) -> None:
-        self.app = app
-        self._protection = Protection(
-            protected, exempt=exempt, intake=intake, drain_retry_after=drain_retry_after
-        )
-        self.intake = self._protection.intake
-
-    @property
-    def in_flight(self) -> int:
-        """Requests in hand."""
-        return self.intake.in_flight
+class ReliabilityMiddleware(ProtectedApp[App]):
+    """:class:`regrow.protection.ProtectedApp` for ASGI. Websockets and lifespan pass through."""
 
     async def drain(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109 - too late is a result here
         """Answer 503 from now on, wait for what is in hand; False when ``timeout`` seconds were too few."""

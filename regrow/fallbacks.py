@@ -12,13 +12,25 @@ from __future__ import annotations
 import logging
 from typing import Any, TypeVar
 
+from regrow.tallies import tallies
+
 logger = logging.getLogger("regrow.fallbacks")
 
 F = TypeVar("F")
 
 
-def instead(fallback: Any, error: BaseException) -> Any:
-    """The answer of ``fallback`` to ``error``: what it returns if it can be called, else itself."""
+def instead(fallback: Any, error: BaseException, service: str) -> Any:
+    """The answer of ``fallback`` to ``error``: what it returns if it can be called, else itself.
+
+    Counted for ``service``; a :class:`Fallback` counts for its own.
+    """
+    answer = _answer(fallback, error)
+    if not isinstance(fallback, Fallback):
+        tallies.count("fallback_usage_total", service=service)
+    return answer
+
+
+def _answer(fallback: Any, error: BaseException) -> Any:
     return fallback(error) if callable(fallback) else fallback
 
 
@@ -48,12 +60,13 @@ class Fallback:
         last = error
         for step in self._steps:
             try:
-                answer = instead(step, error)
+                answer = _answer(step, error)
             except Exception as failed:
                 logger.warning("fallback.failed", extra={"service": self.service, "error": repr(failed)})
                 last = failed
             else:
                 self.used += 1
+                tallies.count("fallback_usage_total", service=self.service)
                 return answer
         raise last
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 
-from regrow.breakers.service import CircuitBreaker, Permit, get_circuit_breaker
+from regrow.breakers.admission import Permit
+from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
 from regrow.errors import CircuitOpenError
 
 HOSTS = "http"  # the breaker above those of the hosts: opening it by hand stops all of them

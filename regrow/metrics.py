@@ -19,11 +19,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from regrow.breakers import BreakerStatus
+from regrow.breakers import counting as calls
 from regrow.counters import Labels
 from regrow.dead_letters.ledger import Ledger
 from regrow.health.rules import STATUSES, Overview
 from regrow.jobs import JobRun
-from regrow.retries.counting import BUCKETS
+from regrow.retries import counting as retries
 from regrow.version import __version__
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -37,9 +38,18 @@ COUNTERS = {
     "dlq_messages_added_total": ("Messages kept as dead letters, by service.", ("service",)),
     "circuit_breaker_requests_total": ("Guarded calls that were made, probes included.", ("breaker",)),
     "circuit_breaker_failures_total": ("Guarded calls that failed or came late.", ("breaker",)),
+    "circuit_breaker_rejected_total": ("Callers that were refused.", ("breaker",)),
+    "circuit_breaker_transitions_total": (
+        "Changes of state in the history, by the state after them.",
+        ("breaker", "to"),
+    ),
+    "fallback_usage_total": ("Answers that a fallback gave, by service.", ("service",)),
     "retry_attempts_total": ("Retries, by the function that was tried again.", ("function",)),
 }
 """The counts that services keep in Redis: help and label names of each that is served."""
+
+
+Counts = Mapping[str, Mapping[Labels, int]]
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ class Readings:
 
     checks: Overview | None
     breakers: Sequence[BreakerStatus] | None
-    counters: Mapping[str, Mapping[Labels, int]] | None
+    counters: Counts | None
     dead_letters: LetterCounts | None
     ledger: Ledger | None
     jobs: Mapping[str, JobRun] | None
@@ -225,7 +235,7 @@ def _of_jobs(runs: Mapping[str, JobRun]) -> Iterator[Metric]:
     yield from (at, took, outcome)
 
 
-def _of_counters(counted: Mapping[str, Mapping[Labels, int]]) -> Iterator[Metric]:
+def _of_counters(counted: Counts) -> Iterator[Metric]:
     for name, (told, labels) in COUNTERS.items():
         family = CounterMetricFamily(name, told, labels=list(labels))
         for pairs, value in counted.get(name, {}).items():
@@ -234,15 +244,37 @@ def _of_counters(counted: Mapping[str, Mapping[Labels, int]]) -> Iterator[Metric
                 family.add_metric([given[label] for label in labels], value)
         yield family
     yield _of_delays(counted)
+    yield _of_response_times(counted)
 
 
-def _of_delays(counted: Mapping[str, Mapping[Labels, int]]) -> Metric:
+def _of_delays(counted: Counts) -> Metric:
+    family = HistogramMetricFamily("retry_delay_seconds", "Pauses before retries.")
     found = {
         dict(pairs).get("le"): value for pairs, value in counted.get("retry_delay_seconds_bucket", {}).items()
     }
-    sums = accumulate(found.get(str(end), 0) for end in BUCKETS)
-    ends = ["+Inf" if end == math.inf else str(end) for end in BUCKETS]
-    family = HistogramMetricFamily("retry_delay_seconds", "Pauses before retries.")
     total = sum(counted.get("retry_delay_milliseconds", {}).values()) / 1000
-    family.add_metric([], list(zip(ends, map(float, sums), strict=True)), total)
+    family.add_metric([], _cumulated(found, retries.BUCKETS), total)
     return family
+
+
+def _of_response_times(counted: Counts) -> Metric:
+    family = HistogramMetricFamily(
+        "circuit_breaker_response_time",
+        "Seconds that guarded calls took, failed ones too.",
+        labels=["breaker"],
+    )
+    found: dict[str, dict[str | None, int]] = {}
+    for pairs, value in counted.get("circuit_breaker_response_time_bucket", {}).items():
+        labels = dict(pairs)
+        found.setdefault(labels.get("breaker", ""), {})[labels.get("le")] = value
+    for pairs, microseconds in counted.get("circuit_breaker_response_time_microseconds", {}).items():
+        name = dict(pairs).get("breaker", "")
+        family.add_metric([name], _cumulated(found.get(name, {}), calls.BUCKETS), microseconds / 1e6)
+    return family
+
+
+def _cumulated(found: Mapping[str | None, int], buckets: Sequence[float]) -> list[tuple[str, float]]:
+    """What was counted between two ends, as Prometheus wants it: up to each end."""
+    sums = accumulate(found.get(str(end), 0) for end in buckets)
+    ends = ["+Inf" if end == math.inf else str(end) for end in buckets]
+    return list(zip(ends, map(float, sums), strict=True))

@@ -10,14 +10,17 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from regrow.breakers.service import CircuitBreaker, Permit, get_circuit_breaker
+from regrow.breakers.admission import Permit
+from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
 from regrow.errors import CircuitOpenError, SettingsError
 from regrow.intake import Intake
 
 Service = str | CircuitBreaker | Mapping[str, Any]
 """A breaker's name, a breaker, or its settings with its name as ``service``."""
+
+App = TypeVar("App")
 
 EXEMPT = ("/health/live",)
 STREAM_ANSWERS = 1.0  # seconds after which a body that still flows has shown that the service answers
@@ -89,6 +92,36 @@ class Protection:
             if path == prefix or path.startswith(below):
                 return breaker
         return None
+
+
+class ProtectedApp(Generic[App]):
+    """Guards paths by circuit breakers, counts what is in hand, turns requests away while draining.
+
+    ``protected``: path prefix -> breaker (its name, itself, or ``{"service": name, **settings}``); the
+    longest prefix wins. ``exempt``: prefixes that are never counted nor turned away. ``intake``: one to share
+    with whoever drains, where the framework keeps this object to itself. ``drain_retry_after``: seconds.
+    SettingsError for a path or settings that cannot be used.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        protected: Mapping[str, Service] | None = None,
+        *,
+        exempt: Iterable[str] = EXEMPT,
+        intake: Intake | None = None,
+        drain_retry_after: float = 5.0,
+    ) -> None:
+        self.app = app
+        self._protection = Protection(
+            protected, exempt=exempt, intake=intake, drain_retry_after=drain_retry_after
+        )
+        self.intake = self._protection.intake
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in hand."""
+        return self.intake.in_flight
 
 
 class Exchange:

@@ -5,44 +5,24 @@ app.wsgi_app = regrow.wsgi.ReliabilityMiddleware(app.wsgi_app, {"/api/v1/message
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from regrow.errors import CircuitOpenError
 from regrow.intake import Intake
-from regrow.protection import EXEMPT, Exchange, Protection, Refusal, Service, refusal
+from regrow.protection import Exchange, ProtectedApp, Refusal, refusal
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
-class ReliabilityMiddleware:
-    """Guards paths by circuit breakers, counts what is in hand, turns requests away while draining.
+class ReliabilityMiddleware(ProtectedApp[App]):
+    """:class:`regrow.protection.ProtectedApp` for WSGI.
 
-    Settings as in :class:`regrow.asgi.ReliabilityMiddleware`. A request is in hand until the server has
-    closed its body; a body that is closed before its end was given up by the client.
+    A request is in hand until the server has closed its body; a body that is closed before its end was given
+    up by the client.
     """
-
-    def __init__(
-        self,
-        app: App,
-        protected: Mapping[str, Service] | None = None,
-        *,
-        exempt: Iterable[str] = EXEMPT,
-        intake: Intake | None = None,
-        drain_retry_after: float = 5.0,
-    ) -> None:
-        self.app = app
-        self._protection = Protection(
-            protected, exempt=exempt, intake=intake, drain_retry_after=drain_retry_after
-        )
-        self.intake = self._protection.intake
-
-    @property
-    def in_flight(self) -> int:
-        """Requests in hand."""
-        return self.intake.in_flight
 
     def drain(self, timeout: float | None = None) -> bool:
         """Answer 503 from now on, wait for what is in hand; False when ``timeout`` seconds were too few."""

@@ -7,11 +7,12 @@ An application uses :class:`CircuitBreaker` and :func:`get_circuit_breaker`. Ope
 
 from __future__ import annotations
 
+from regrow.breakers.admission import Permit
 from regrow.breakers.kinds import KINDS
 from regrow.breakers.listeners import Change, listen
 from regrow.breakers.process import flush
 from regrow.breakers.rules import BreakerConfig, OrderKind, State, Transition
-from regrow.breakers.service import CircuitBreaker, Permit, get_circuit_breaker
+from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
 from regrow.breakers.status import BreakerStatus, list_breakers, order, show
 from regrow.errors import CircuitOpenError
 

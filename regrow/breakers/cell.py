@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from regrow.breakers import rules
@@ -38,7 +39,9 @@ STALE_LOOK_EVERY = 0.05  # seconds between two looks that were asked for by what
 PROBE_CAP = 60.0  # seconds a probe may run when the breaker has no timeout
 
 
-# An outcome as a gate notes it: the sum of what is remarkable in it, so that a plain success is 0.
+# An outcome as a gate notes it: the seconds it took, or, where it is no plain success, the sum of what is
+# remarkable in it and the seconds.
+Noted = float | tuple[int, float]
 FAILED = 1
 SLOW = 2
 UNCOUNTED = frozenset({OverrideKind.FORCED_OPEN, OverrideKind.DISABLED})
@@ -68,9 +71,9 @@ class Gate:
         self.reopens_at = reopens_at
         self.heard = heard
         self.admits = heard and state is State.CLOSED
-        self.outcomes: deque[int] = deque(maxlen=OUTCOMES)
-        # Called with 0, FAILED, SLOW or both together. A bound C method: one call, atomic, no lock.
-        self.record: Callable[[int], None] = _uncounted if override in UNCOUNTED else self.outcomes.append
+        self.outcomes: deque[Noted] = deque(maxlen=OUTCOMES)
+        # A bound C method: one call, atomic, no lock.
+        self.record: Callable[[Noted], None] = _uncounted if override in UNCOUNTED else self.outcomes.append
 
     @classmethod
     def of(cls, breaker: Breaker, reopens_at: float) -> Gate:
@@ -96,23 +99,42 @@ class Gate:
         """The state to show: open past its time is half-open."""
         return State.HALF_OPEN if self.state is State.OPEN and now >= self.reopens_at else self.state
 
-    def drain(self) -> Report:
-        """The outcomes since the last drain."""
+    def drain(self) -> tuple[Report, list[float]]:
+        """The outcomes since the last drain, and the seconds that each took."""
         successes = failures = run = slow = 0
+        durations = []
         for _ in range(len(self.outcomes)):
             outcome = self.outcomes.popleft()
-            slow += outcome >= SLOW
-            if outcome & FAILED:
+            remarks, took = outcome if isinstance(outcome, tuple) else (0, outcome)
+            durations.append(took)
+            slow += remarks >= SLOW
+            if remarks & FAILED:
                 failures += 1
                 run += 1
             else:
                 successes += 1
                 run = 0
-        return Report(self.epoch, successes, failures, run, slow=slow)
+        return Report(self.epoch, successes, failures, run, slow=slow), durations
 
 
-def _uncounted(_outcome: int) -> None:
+def _uncounted(_outcome: Noted) -> None:
     """The outcome of a call while the breaker is switched off."""
+
+
+class Refusals:
+    """How many callers were refused: counted by all threads without a lock, drained by one."""
+
+    __slots__ = ("_read", "note")
+
+    def __init__(self) -> None:
+        self.note = count().__next__  # one C call, atomic
+        self._read = 0
+
+    def drain(self) -> int:
+        """The refusals since the last drain."""
+        noted = self.note()  # which counts this reading too
+        new, self._read = noted - self._read, noted + 1
+        return new
 
 
 @dataclass(slots=True)
@@ -165,6 +187,7 @@ class Cell:
     def config(self, config: BreakerConfig) -> None:
         self._config = config
         self.unremarkable = config.unremarkable  # ready for the hot path
+        self.timeout = config.timeout
 
     def _clear(self) -> None:
         self.turn = threading.Lock()
@@ -175,6 +198,8 @@ class Cell:
         self.parked: deque[Probe] = deque()
         self.running: dict[str, Probe] = {}
         self.settled: deque[SettleProbe] = deque()
+        self.probed: deque[float] = deque(maxlen=BACKLOG)  # seconds that settled probes took
+        self.refusals = Refusals()
         self.backlog: deque[Batch] = deque(maxlen=BACKLOG)
         self.waiters: deque[Future[Probe | None]] = deque()
         self.wanted_until = 0.0
@@ -210,8 +235,10 @@ class Cell:
         probe.give_up_at = now + (self.config.timeout or PROBE_CAP) + LEASE
         self.running[probe.token] = probe
 
-    def settle_probe(self, probe: Probe, result: ProbeResult) -> None:
+    def settle_probe(self, probe: Probe, result: ProbeResult, took: float) -> None:
         self.running.pop(probe.token, None)
+        if result is not ProbeResult.RELEASE:
+            self.probed.append(took)
         self.settled.append(SettleProbe(probe.token, probe.epoch, result))
 
     def retry_after(self, now: float) -> float:

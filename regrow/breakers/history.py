@@ -18,6 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from regrow import counters
 from regrow.breakers.events import log_transitions
 from regrow.breakers.overrides import LastOrder, keep, kept_orders, restored_by, told_by
 from regrow.breakers.redis_store import RedisStore
@@ -72,7 +73,7 @@ def monitor(engine: Engine) -> dict[str, Any]:
         elif name in used:
             store.forget(name)
             counts["forgotten"] += 1
-        written, gaps = _write(database, name, found, newest.get(name), kept.get(name))
+        written, gaps = _write(engine, name, found, newest.get(name), kept.get(name))
         counts["written"] += written
         counts["gaps"] += gaps
     states = Counter(status.state for status in seen)
@@ -150,7 +151,7 @@ def _newest_epochs(database: Database, names: list[str]) -> dict[str, int]:
 
 
 def _write(
-    database: Database, name: str, found: _Found, known: int | None, kept: LastOrder | None
+    engine: Engine, name: str, found: _Found, known: int | None, kept: LastOrder | None
 ) -> tuple[int, int]:
     """Write what is not there yet; how many rows were written, and how many of them follow a gap."""
     breaker, stream = found.outcome.breaker, found.stream
@@ -170,7 +171,13 @@ def _write(
 
     if not rows and told_by(breaker, stream, kept) is None:
         return 0, 0
-    written = database.run(work)
+    written = engine.database.run(work)
+    changes = [row for row in written if row["to_state"] != row["from_state"]]
+    counters.add(
+        engine,
+        "circuit_breaker_transitions_total",
+        *({"breaker": name, "to": row["to_state"]} for row in changes),
+    )
     gaps = [row for row in written if row["details"].get("gap")]
     for row in gaps:
         logger.warning("breakers.history_gap", extra={"breaker": name, "before_epoch": row["epoch"]})

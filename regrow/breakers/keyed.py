@@ -15,9 +15,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
+from regrow.breakers.admission import Permit
 from regrow.breakers.cell import Gate, Probe
 from regrow.breakers.rules import ProbeResult
-from regrow.breakers.service import LONGEST_NAME, CircuitBreaker, Permit
+from regrow.breakers.service import LONGEST_NAME, CircuitBreaker
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,11 +96,11 @@ class _Both(Permit):
         super().__init__(breaker, gate, probe)
         self._above = above
 
-    def _settle(self, result: ProbeResult) -> None:
+    def _settle(self, result: ProbeResult, took: float | None = None) -> None:
         above = self._above
         counts = above.is_probe or above._breaker.keys_count  # noqa: SLF001
-        above._settle(result if counts else ProbeResult.RELEASE)  # noqa: SLF001
-        super()._settle(result)
+        above._settle(result if counts else ProbeResult.RELEASE, took)  # noqa: SLF001
+        super()._settle(result, took)
 
 
 class RecentlyUsed:

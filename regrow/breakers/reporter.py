@@ -27,6 +27,7 @@ from dataclasses import replace
 
 from regrow.breakers import rules
 from regrow.breakers.cell import ASK_EVERY, LEASE, RENEW_EVERY, Batch, Cell, Lost, Probe
+from regrow.breakers.counting import count_calls, count_durations, count_refusals
 from regrow.breakers.events import log_transitions
 from regrow.breakers.listeners import announce
 from regrow.breakers.push import Push
@@ -44,7 +45,6 @@ from regrow.breakers.rules import (
 from regrow.breakers.store import BreakerStore, MemoryStore, Outcome
 from regrow.errors import SettingsError, StoreUnavailableError
 from regrow.pools import at_exit_of_pool_processes
-from regrow.tallies import tallies
 
 logger = logging.getLogger("regrow.breakers")
 
@@ -374,7 +374,8 @@ class Reporter:
         while cell.settled:
             told += self._step(cell, cell.settled[0], store).transitions
             result = cell.settled.popleft().result
-            _count(cell.name, result is not _FAILURE and result is not _RELEASE, result is _FAILURE)
+            if result is not rules.ProbeResult.RELEASE:
+                count_calls(cell, 1, failures=result is rules.ProbeResult.FAILURE)
             cell.wanted_until, cell.asked_at = began + LEASE, -math.inf  # at once for the next probe
         self._renew(cell, store, began)
         told += self._ask(cell, store)
@@ -386,12 +387,15 @@ class Reporter:
     def _gather(self, cell: Cell, now: float) -> Report | None:
         """The outcomes since the last turn. For a fleet they also wait in the backlog until it has them."""
         gate = cell.gate
-        report = gate.drain()
+        report, durations = gate.drain()
+        if self.remote is not None:
+            count_refusals(cell)
+            count_durations(cell, durations)
         if not (report.successes or report.failures):
             return None
         if self.remote is None:
             return report
-        _count(cell.name, report.successes, report.failures)
+        count_calls(cell, report.successes + report.failures, report.failures)
         self._sequence += 1
         # Without Redis a process lives in a sub-state of the fleet's last epoch and admits under that.
         epoch = gate.epoch if cell.lost is None else cell.fleet_epoch
@@ -520,15 +524,6 @@ class Reporter:
 
     def _all_cells(self) -> list[Cell]:
         return list(self._cells.values())
-
-
-_FAILURE, _RELEASE = rules.ProbeResult.FAILURE, rules.ProbeResult.RELEASE
-
-
-def _count(breaker: str, successes: int, failures: int) -> None:
-    """For the fleet's metrics."""
-    tallies.count("circuit_breaker_requests_total", successes + failures, breaker=breaker)
-    tallies.count("circuit_breaker_failures_total", failures, breaker=breaker)
 
 
 _reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+import regrow
 from regrow import counters
+from regrow.breakers.history import monitor
+from regrow.breakers.redis_store import RedisStore
+from regrow.breakers.reporter import Reporter
 from regrow.dead_letters import captured, service
 from regrow.engine import Engine
 from regrow.health.service import run_due
 from regrow.jobs import record
-from regrow.tallies import KEY, field_of
+from regrow.tallies import KEY, field_of, tallies
+from tests.waiting import eventually
 from tests.web.conftest import KEY as API_KEY
 from tests.web.conftest import MakeClient
 
@@ -74,15 +81,18 @@ def test_every_family_has_help_and_only_counters_are_called_counters(holder: Tes
     types = {name: family.type for name, family in found.items()}
     assert {name for name, kind in types.items() if kind == "counter"} == {
         "circuit_breaker_failures",
+        "circuit_breaker_rejected",
         "circuit_breaker_requests",
+        "circuit_breaker_transitions",
         "dlq_ledger_accepted",
         "dlq_ledger_purged",
         "dlq_messages_added",
+        "fallback_usage",
         "health_check",
         "regrow_job_runs",
         "retry_attempts",
     }
-    assert types["retry_delay_seconds"] == "histogram"
+    assert types["retry_delay_seconds"] == types["circuit_breaker_response_time"] == "histogram"
     assert types["dlq_messages_total"] == "gauge"
 
 
@@ -162,3 +172,49 @@ def test_counts_of_applications_are_served_with_the_pauses_as_a_histogram(
     assert value(found, "retry_delay_seconds_bucket", le="+Inf") == 3
     assert value(found, "retry_delay_seconds_count") == 3
     assert value(found, "retry_delay_seconds_sum") == 400.8
+
+
+def test_what_a_guarded_call_did_is_served_once_its_process_has_told_it(
+    engine: Engine, make_client: MakeClient, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGROW_REDIS_URL", redis_url)
+    reporter = Reporter(RedisStore.from_url(redis_url))
+    bank = regrow.CircuitBreaker("bank", reporter=reporter, success_threshold=1, recovery_timeout=0.05)
+    for _ in range(3):
+        bank.call(int)
+    bank.call(time.sleep, 0.02)
+    with pytest.raises(ZeroDivisionError):
+        bank.call(lambda: 1 / 0)
+    assert bank.call(lambda: 1 / 0, fallback="later") == "later"
+    reporter.flush()
+    bank.force_open(actor="ann", expires_in=0.05)
+    for _ in range(2):
+        with pytest.raises(regrow.CircuitOpenError):
+            bank.call(int)
+    eventually(lambda: bank.call(int, fallback="refused") == 0, 10, what="a probe closes it")
+    reporter.close()
+    tallies.flush()
+    monitor(engine)
+
+    found = samples(make_client(engine=engine))
+    made = value(found, "circuit_breaker_requests_total", breaker="bank")
+    assert made is not None
+    assert made >= 7
+    assert value(found, "circuit_breaker_failures_total", breaker="bank") == 2
+    assert value(found, "circuit_breaker_response_time_count", breaker="bank") == made, (
+        "each call, probes too"
+    )
+    below = value(found, "circuit_breaker_response_time_bucket", breaker="bank", le="0.01")
+    assert below is not None
+    assert 1 <= below <= made - 1, "all but the one that slept, unless this machine was busy"
+    took = value(found, "circuit_breaker_response_time_sum", breaker="bank")
+    assert took is not None
+    assert 0.02 <= took < 1
+    refused = value(found, "circuit_breaker_rejected_total", breaker="bank")
+    fell_back = value(found, "fallback_usage_total", service="bank")
+    assert refused is not None
+    assert fell_back is not None
+    assert refused >= 3
+    assert fell_back == refused - 2 + 1, "two refusals were raised; one failure was answered"
+    assert value(found, "circuit_breaker_transitions_total", breaker="bank", to="open") == 1
+    assert value(found, "circuit_breaker_transitions_total", breaker="bank", to="closed") == 1
