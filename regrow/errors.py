@@ -49,6 +49,10 @@ class LetterRefusedError(RegrowError):
     """The message cannot be kept as a dead letter as it is."""
 
 
+class ArchiveError(RegrowError):
+    """An archive of dead letters cannot be written, read or trusted."""
+
+
 class TransitionRefusedError(RegrowError):
     """The dead letter is not in a state that allows this."""
 

@@ -124,7 +124,7 @@ def get_dlq_messages(limit: int = 100, state: str | None = None) -> list[dict[st
 
 @shared_task(name="regrow.dead_letters.cleanup_old_dlq_messages")
 def cleanup_old_dlq_messages(max_age_days: int | None = None) -> dict[str, Any]:
-    """Purge letters settled long ago; unsettled ones never."""
+    """Archive and purge letters settled long ago; unsettled ones never. Failed: nothing unproven went."""
     engine = get_engine()
     with record(engine, "cleanup_old_dlq_messages") as run:
         run.summary = service.cleanup(engine, max_age_days)

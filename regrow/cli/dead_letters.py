@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from regrow.cli.archives import archives
 from regrow.cli.ledger import ledger
 from regrow.cli.output import (
     Column,
@@ -35,10 +36,11 @@ _FENCES = {"lease_token", "token"}
 
 @click.group(name="dead-letters")
 def dead_letters() -> None:
-    """List, show, retry or discard dead letters; look into their ledger."""
+    """List, show, retry or discard dead letters; look into ledger and archives."""
 
 
 dead_letters.add_command(ledger)
+dead_letters.add_command(archives)
 
 
 @dead_letters.command(name="list")

@@ -125,6 +125,28 @@ capture_events = Table(
     Index(None, "received_at"),
 )
 
+dead_letter_archives = Table(
+    "dead_letter_archives",
+    metadata,
+    Column("id", key(36), primary_key=True),
+    Column("file", String(255), nullable=False),
+    Column("letters", Integer, nullable=False),
+    Column("sha256", key(64), nullable=False),
+    Column("first_settled_at", UtcDateTime, nullable=False),
+    Column("last_settled_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("purged_at", UtcDateTime),
+    Index(None, "purged_at"),
+)
+
+archived_letters = Table(
+    "archived_letters",
+    metadata,
+    Column("letter_id", key(36), primary_key=True),
+    Column("archive_id", key(36), nullable=False),
+    Index(None, "archive_id"),
+)
+
 ledger_deltas = Table(
     "ledger_deltas",
     metadata,

@@ -6,6 +6,7 @@ circuit breaker, sends each home, and waits for its outcome; one settlement per 
 
 from __future__ import annotations
 
+from regrow.dead_letters.archived import export_archive, find_archived, list_archives, verify_archives
 from regrow.dead_letters.bookkeeping import correct_ledger, fold_ledger, read_ledger
 from regrow.dead_letters.by_hand import discard, retry
 from regrow.dead_letters.capturing import capture, capture_many, checked
@@ -25,8 +26,11 @@ __all__ = [
     "correct_ledger",
     "counts",
     "discard",
+    "export_archive",
+    "find_archived",
     "flow",
     "fold_ledger",
+    "list_archives",
     "list_letters",
     "oldest_pending",
     "process_batch",
@@ -37,4 +41,5 @@ __all__ = [
     "settle",
     "settle_many",
     "show",
+    "verify_archives",
 ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from regrow.breakers.kinds import KINDS
 from regrow.settings.checks import CheckSettings, Percent, Seconds
@@ -213,11 +213,24 @@ class DeadLetterSettings(Section):
     max_generations: Positive
     """A message that comes back so often after it was settled waits for a person."""
     max_age_days: Positive
-    """Settled letters are purged after this; unsettled ones never."""
+    """Settled letters are archived and purged after this; unsettled ones never."""
+    archive: Annotated[str, Field(min_length=1)]
+    """The folder of archives; a relative one lies in `home`. "off": purge without an archive."""
+    tombstone_days: Positive
+    """The events of purged letters are known for so long; no spool may hold older ones."""
     routes: dict[str, RouteSettings]
     """Ways home by message type; see below."""
     queues: dict[str, DeadLetterQueue]
     """RabbitMQ's dead-letter queues that are taken from, by a name of yours; see below."""
+
+    @model_validator(mode="after")
+    def _outlives(self) -> DeadLetterSettings:
+        if self.tombstone_days < self.max_age_days:
+            msg = (
+                f"tombstone_days ({self.tombstone_days}) must not be below max_age_days ({self.max_age_days})"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class BreakerSettings(Section):

@@ -95,11 +95,15 @@ def _report(summary: Summary) -> str:
 
 def _settled(summary: Summary) -> str:
     purged, days = summary["purged"], counted(summary["older_than_days"], "day")
-    return (
-        f"Forgot {counted(purged, 'letter')} settled {days} ago or earlier"
-        if purged
-        else "Nothing old enough"
+    if not purged:
+        return str(summary.get("note") or "Nothing old enough")
+    archived = summary.get("archived", 0)
+    how = (
+        f", {counted(archived, 'letter')} put into {counted(summary['archives'], 'archive')}"
+        if archived
+        else ""
     )
+    return f"Forgot {counted(purged, 'letter')} settled {days} ago or earlier{how}"
 
 
 def _ledger(summary: Summary) -> str:

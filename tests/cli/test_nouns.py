@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -95,6 +96,36 @@ def test_the_ledger_balances_or_the_exit_code_tells(cli: Cli, on_engine: Engine)
         "dead-letters", "ledger", "--correct", "--yes", "--reason", "settled by hand in SQL", "--json"
     )
     assert (right.code, right.json["balanced"]) == (0, True)
+
+
+def test_archives_are_listed_verified_searched_and_exported(
+    cli: Cli, on_engine: Engine, tmp_path: Path
+) -> None:
+    assert "No letter has been archived" in cli("dead-letters", "archives", "list").out
+    known = letter(on_engine)
+    dead_letters.discard(on_engine, known, actor="ann", reason="test")
+    dead_letters.cleanup(on_engine, 0)
+    (archive,) = cli("dead-letters", "archives", "list", "--json").json["archives"]
+    assert archive["id"] in cli("dead-letters", "archives", "list").out
+    assert cli("dead-letters", "archives", "find", known, "--json").json["archive"] == archive["id"]
+    assert "whole, 1 letters" in cli("dead-letters", "archives", "verify").out
+    out = tmp_path / "letters.jsonl"
+    arguments = (
+        "dead-letters",
+        "archives",
+        "export",
+        archive["id"],
+        "--reason",
+        "audit",
+        "--output",
+        str(out),
+    )
+    assert cli(*arguments).code == 0
+    assert json.loads(out.read_text())["letter"]["id"] == known
+    assert cli(*arguments).code == 1, "a file that is there is not written over"
+    (on_engine.settings.home / "archive" / archive["file"]).unlink()
+    gone = cli("dead-letters", "archives", "verify")
+    assert (gone.code, "not there" in gone.out) == (1, True)
 
 
 def test_a_body_is_shown_as_text_that_cannot_drive_the_terminal(cli: Cli, on_engine: Engine) -> None:

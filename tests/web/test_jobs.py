@@ -122,6 +122,11 @@ REDRIVE = dict.fromkeys(
             "Forgot 1 letter settled 7 days ago or earlier",
         ),
         (
+            "cleanup_old_dlq_messages",
+            {"purged": 3, "older_than_days": 7, "archived": 3, "archives": 1},
+            "Forgot 3 letters settled 7 days ago or earlier, 3 letters put into 1 archive",
+        ),
+        (
             "fold_dead_letter_ledger",
             {"accepted": 5, "live": 2, "resolved": 3, "discarded": 0, "purged": 0, "unbalanced": {}},
             "5 letters accepted: 2 live, 3 resolved; the books balance",

@@ -1,0 +1,41 @@
+"""Archives of settled letters, and which letter is in which"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from regrow.database.columns import UtcDateTime, key
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "dead_letter_archives",
+        sa.Column("id", key(36), nullable=False),
+        sa.Column("file", sa.String(length=255), nullable=False),
+        sa.Column("letters", sa.Integer(), nullable=False),
+        sa.Column("sha256", key(64), nullable=False),
+        sa.Column("first_settled_at", UtcDateTime(), nullable=False),
+        sa.Column("last_settled_at", UtcDateTime(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("purged_at", UtcDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letter_archives")),
+    )
+    op.create_index(op.f("ix_dead_letter_archives_purged_at"), "dead_letter_archives", ["purged_at"])
+    op.create_table(
+        "archived_letters",
+        sa.Column("letter_id", key(36), nullable=False),
+        sa.Column("archive_id", key(36), nullable=False),
+        sa.PrimaryKeyConstraint("letter_id", name=op.f("pk_archived_letters")),
+    )
+    op.create_index(op.f("ix_archived_letters_archive_id"), "archived_letters", ["archive_id"])
+
+
+def downgrade() -> None:
+    op.drop_table("archived_letters")
+    op.drop_table("dead_letter_archives")
