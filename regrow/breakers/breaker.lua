@@ -43,7 +43,7 @@ if settings_json == '' then
   settings_json = stored.config or ''
 end
 if not known and event == 'look' then
-  return {0, 0, int(now), {}, settings_json}
+  return {0, 0, int(now), {}, settings_json, {'declared', stored.declared or ''}}
 end
 
 local settings = {
@@ -363,6 +363,7 @@ local fields = {
   'override', breaker.override, 'override_actor', breaker.override_actor,
   'override_reason', breaker.override_reason, 'override_until', int(breaker.override_until),
   'would_open', int(breaker.would_open), 'window', table.concat(slots, ';'), 'leases', table.concat(leases, ';'), 'config', settings_json,
+  'declared', stored.declared or '',      -- what regrow.toml says, as the monitor wrote it
 }
 if event ~= 'look' or aged or #transitions > 0 then
   redis.call('HSET', state_key, unpack(fields))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from regrow.breakers import rules
+from regrow.breakers.declared import Declared, settled
 from regrow.breakers.rules import (
     LEASE_MS,
     Breaker,
@@ -176,6 +177,9 @@ class Cell:
         self.fleet_at = -math.inf
         self.announced: tuple[int, State] = (0, State.CLOSED)  # what listeners were told last
         self.listeners: list[Callable[[Any], object]] = []
+        self.given: Mapping[str, Any] = {}  # the settings that this process's code gives
+        self.declared: Declared | None = None  # what regrow.toml says, as heard last
+        self.above: Cell | None = None  # whose settings it has, where it is the cell of a key
         self.holders: float = math.inf  # breakers of passing keys that use it; infinite: it stays
         self._clear()
 
@@ -188,6 +192,15 @@ class Cell:
         self._config = config
         self.unremarkable = config.unremarkable  # ready for the hot path
         self.timeout = config.timeout
+
+    def adopt(self, declared: Declared | None) -> None:
+        """Take over what is declared where the code says nothing. None: the store has nothing to tell."""
+        if self.above is not None:
+            if self.config is not self.above.config:
+                self.config = self.above.config
+        elif declared is not None and declared != self.declared:
+            self.declared = declared
+            self.config = settled(self.name, self.given, declared)
 
     def _clear(self) -> None:
         self.turn = threading.Lock()

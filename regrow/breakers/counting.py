@@ -32,10 +32,11 @@ def count_durations(cell: Cell, durations: Iterable[float]) -> None:
     for took in (*durations, *_drained(cell)):
         ends[BUCKETS[bisect_left(BUCKETS, took)]] += 1
         total += took
+    name = (cell.above or cell).name  # keys may be many, and a histogram has many series
     for end, number in ends.items():
-        tallies.count("circuit_breaker_response_time_bucket", number, breaker=cell.name, le=str(end))
+        tallies.count("circuit_breaker_response_time_bucket", number, breaker=name, le=str(end))
     # Whole microseconds, because what is added up in Redis is whole.
-    tallies.count("circuit_breaker_response_time_microseconds", round(total * 1e6), breaker=cell.name)
+    tallies.count("circuit_breaker_response_time_microseconds", round(total * 1e6), breaker=name)
 
 
 def _drained(cell: Cell) -> Iterable[float]:

@@ -19,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from regrow import counters
+from regrow.breakers.declared import differing, table_for
 from regrow.breakers.events import log_transitions
 from regrow.breakers.overrides import LastOrder, keep, kept_orders, restored_by, told_by
 from regrow.breakers.redis_store import RedisStore
@@ -28,6 +29,7 @@ from regrow.breakers.store import BreakerStore, Outcome
 from regrow.database import Database
 from regrow.database.tables import breaker_transitions as table
 from regrow.engine import Engine
+from regrow.settings.models import BreakerSettings
 
 logger = logging.getLogger("regrow.breakers")
 
@@ -50,7 +52,8 @@ def monitor(engine: Engine) -> dict[str, Any]:
     """Read every breaker of the fleet, write its new transitions, move idle open ones on; what was found.
 
     An open breaker whose time is over while nobody calls is recorded as half-open: its next caller is the
-    probe. Nothing is closed without one. An override that Redis forgot is put back for the rest of its time.
+    probe. Nothing is closed without one. An override that Redis forgot is put back for the rest of its time,
+    and what ``regrow.toml`` declares is told to the fleet.
     StoreUnavailableError when Redis or the database is away.
     """
     database, store = engine.database, RedisStore(engine.patient_redis)
@@ -59,13 +62,15 @@ def monitor(engine: Engine) -> dict[str, Any]:
     used = set(store.names())
     with database.snapshot() as connection:
         kept = kept_orders(connection)
-    names = sorted(used | kept.keys())
+    tables = engine.settings.breakers
+    names = sorted(used | kept.keys() | (tables.keys() - {"default"}))
     newest = _newest_epochs(database, names)
     for name in names:
         found = _look(store, name, newest.get(name), kept.get(name))
         if name in kept and (restored := _restored(database, store, name, found)) is not None:
             counts["restored"] += 1
             found = replace(found, outcome=restored, stream=store.transitions(name))
+        counts["declared"] += _declare(store, name, found.outcome, table_for(name, tables))
         status = status_of(name, found.outcome)
         counts["moved_on"] += found.moved_on
         if status is not None:
@@ -81,7 +86,10 @@ def monitor(engine: Engine) -> dict[str, Any]:
         "breakers": len(seen),
         **{state: states[state] for state in ("closed", "open", "half_open")},
         "overridden": sum(status.override is not None for status in seen),
-        **{what: counts[what] for what in ("written", "moved_on", "forgotten", "gaps", "restored")},
+        **{
+            what: counts[what]
+            for what in ("written", "moved_on", "forgotten", "gaps", "restored", "declared")
+        },
         "not_closed": sorted(status.name for status in seen if status.state != "closed"),
     }
 
@@ -138,6 +146,16 @@ def _restored(database: Database, store: BreakerStore, name: str, found: _Found)
     )
     log_transitions(name, outcome.transitions, shared=True)
     return outcome
+
+
+def _declare(store: RedisStore, name: str, outcome: Outcome, chosen: BreakerSettings) -> bool:
+    """Tell the fleet what is declared, if it does not know; whether it was news."""
+    wanted = differing(chosen.model_dump())
+    if wanted == (outcome.declared or {}):
+        return False
+    store.declare(name, wanted)
+    logger.info("breaker.declared", extra={"breaker": name, "settings": wanted})
+    return True
 
 
 def _newest_epochs(database: Database, names: list[str]) -> dict[str, int]:

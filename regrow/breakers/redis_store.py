@@ -19,6 +19,7 @@ import redis
 from redis.commands.core import Script
 from redis.exceptions import RedisError
 
+from regrow.breakers.declared import Declared, read, written
 from regrow.breakers.redis_listening import RedisListening
 from regrow.breakers.rules import (
     AskProbe,
@@ -43,6 +44,7 @@ from regrow.errors import StoreUnavailableError
 from regrow.redis import connect
 
 NAMES_KEY = "regrow:breakers"
+UNUSED = 24 * 3600  # seconds that settings are kept for a breaker that nobody uses
 ANNOUNCE_EVERY = 60.0  # seconds; a name that a flushed Redis forgot is back after this
 TIMEOUT = 0.25  # seconds; whoever waits for Redis here has a local answer to fall back on
 
@@ -115,6 +117,16 @@ class RedisStore:
         return [
             _transition({_text(key): _text(value) for key, value in told.items()}) for _id, told in entries
         ]
+
+    def declare(self, name: str, settings: Declared) -> None:
+        """Keep what ``regrow.toml`` says of a breaker's settings, for processes whose code says nothing."""
+        try:
+            client = self._client()
+            client.hset(state_key(name), "declared", written(settings))
+            if client.hlen(state_key(name)) == 1:  # nobody uses it yet, and perhaps never will
+                client.expire(state_key(name), UNUSED)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error) from error
 
     def forget(self, name: str) -> None:
         try:
@@ -206,10 +218,16 @@ def _spoken(event: Event) -> tuple[str, list[str | int]]:  # noqa: PLR0911 - one
 def _outcome(reply: list[Any]) -> Outcome:
     known, accepted, now, transitions, settings, *state = reply
     config = BreakerConfig.from_dict(json.loads(_text(settings))) if settings else BreakerConfig()
-    if not int(known):
-        return Outcome(None, int(_text(now)), accepted=False, transitions=(), config=config)
+    kept = _paired(state[0])
     told = tuple(_transition(_paired(flat)) for flat in transitions)
-    return Outcome(_breaker(_paired(state[0])), int(_text(now)), bool(int(accepted)), told, config)
+    return Outcome(
+        breaker=_breaker(kept) if int(known) else None,
+        now=int(_text(now)),
+        accepted=bool(int(accepted)),
+        transitions=told,
+        config=config,
+        declared=read(kept.get("declared", "")),
+    )
 
 
 def _breaker(fields: dict[str, str]) -> Breaker:

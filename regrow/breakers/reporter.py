@@ -21,13 +21,15 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from typing import Any
 
 from regrow.breakers import rules
 from regrow.breakers.cell import ASK_EVERY, LEASE, RENEW_EVERY, Batch, Cell, Lost, Probe
 from regrow.breakers.counting import count_calls, count_durations, count_refusals
+from regrow.breakers.declared import settled
 from regrow.breakers.events import log_transitions
 from regrow.breakers.listeners import announce
 from regrow.breakers.push import Push
@@ -63,7 +65,6 @@ class Reporter:
         self.idle = True
         """Nobody listens for outcomes at the moment: whoever leaves one calls :meth:`wake`."""
         self._cells: dict[str, Cell] = {}
-        self._explicit: set[str] = set()
         self._released: deque[Cell] = deque()
         self._begin()
         _reporters.add(self)
@@ -88,31 +89,35 @@ class Reporter:
 
     # The breakers -------------------------------------------------------------------------------------
 
-    def cell(self, name: str, config: BreakerConfig | None) -> Cell:
-        """The one cell of this name. SettingsError when it exists with other settings."""
-        with self._lock:
-            cell = self._cells.get(name)
-            if cell is None:
-                cell = self._made(name, config or BreakerConfig())
-            elif config is not None and name not in self._explicit:
-                cell.config = config
-            elif config is not None and config != cell.config:
-                raise SettingsError(
-                    f"circuit breaker {name!r} already has other settings in this process:"
-                    f" {_difference(cell.config, config)}."
-                    " Make it once and share it, or use regrow.get_circuit_breaker(name)."
-                )
-            if config is not None:
-                self._explicit.add(name)
-            cell.holders = math.inf
-            return cell
+    def cell(self, name: str, given: Mapping[str, Any]) -> Cell:
+        """The one cell of this name. SettingsError when it exists with other settings, or for unusable ones.
 
-    def hold(self, name: str, config: BreakerConfig) -> Cell:
-        """The one cell of this name, for as long as a breaker of a passing key needs it."""
+        ``given``: the settings that the code gives; others may be declared in ``regrow.toml``.
+        """
+        config = BreakerConfig(**given)
         with self._lock:
             cell = self._cells.get(name)
             if cell is None:
                 cell = self._made(name, config)
+            elif given and cell.given and config != (known := BreakerConfig(**cell.given)):
+                raise SettingsError(
+                    f"circuit breaker {name!r} already has other settings in this process:"
+                    f" {_difference(known, config)}."
+                    " Make it once and share it, or use regrow.get_circuit_breaker(name)."
+                )
+            if given and not cell.given:
+                cell.given, cell.above = dict(given), None
+                cell.config = settled(name, given, cell.declared)
+            cell.holders = math.inf
+            return cell
+
+    def hold(self, name: str, above: Cell) -> Cell:
+        """The one cell of this name, for as long as a breaker of a passing key under ``above`` needs it."""
+        with self._lock:
+            cell = self._cells.get(name)
+            if cell is None:
+                cell = self._made(name, above.config)
+                cell.above = above
                 cell.holders = 0
             cell.holders += 1
             return cell
@@ -452,6 +457,7 @@ class Reporter:
                 store.apply(cell.name, cell.config, cell.last_known(time.monotonic()))
                 outcome = store.apply(cell.name, cell.config, event)
             cell.fleet, cell.fleet_at = outcome, time.monotonic()
+            cell.adopt(outcome.declared)
         cell.hear(outcome, time.monotonic())
         return outcome
 

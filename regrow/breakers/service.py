@@ -8,7 +8,7 @@ from regrow.breakers.kinds import preset
 from regrow.breakers.listeners import Listener
 from regrow.breakers.process import process_reporter
 from regrow.breakers.reporter import Reporter
-from regrow.breakers.rules import BreakerConfig, Order, OrderKind, milliseconds
+from regrow.breakers.rules import Order, OrderKind, milliseconds
 from regrow.breakers.shapes import Shapes
 from regrow.errors import SettingsError
 from regrow.matching import Matchers, matchers
@@ -26,11 +26,11 @@ _DEFAULT: Any = object()
 class CircuitBreaker(Shapes):
     """A circuit breaker that a fleet shares by ``name``, in Redis when one is configured.
 
-    Settings as in :class:`BreakerConfig` (seconds, calls, shares); without any, those it was made with
-    before, or the defaults. ``kind``: a kind of service (``ai``, ``database``: see ``regrow.breakers.KINDS``)
-    whose settings hold where none is given here. ``record``: the errors that count as failures;
-    ``ignore``: those that do not (both: exception classes, or functions of the error). An error that does not
-    count is no success either.
+    Settings as in :class:`BreakerConfig` (seconds, calls, shares). One that is not given here is what it was
+    made with before, else what ``[breakers.NAME]`` of the worker's ``regrow.toml`` says, else the default.
+    ``kind``: a kind of service (``ai``, ``database``: see ``regrow.breakers.KINDS``) whose settings count as
+    given. ``record``: the errors that count as failures; ``ignore``: those that do not (both: exception
+    classes, or functions of the error). An error that does not count is no success either.
     ``probe_wait``: how long, in seconds, a caller may wait for leave to probe a half-open breaker; 0 by
     default, worth a fraction of a second for jobs that come by rarely. ``max_keys``, ``keys_count``: see
     :meth:`for_key`. ``on_transition`` is called with each :class:`regrow.breakers.Change` of it.
@@ -88,9 +88,9 @@ class CircuitBreaker(Shapes):
         self._keys: RecentlyUsed | None = None
         self._reporter = reporter or process_reporter()
         if of is not None:
-            self._cell = self._reporter.hold(self.name, of.config)
+            self._cell = self._reporter.hold(self.name, of._cell)  # noqa: SLF001 - the same class
             return
-        self._cell = self._reporter.cell(self.name, BreakerConfig(**given) if given else None)
+        self._cell = self._reporter.cell(self.name, given)
         if on_transition is not None:
             self._cell.listeners.append(on_transition)
         if reporter is None and (given or self.name not in _known):

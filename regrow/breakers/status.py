@@ -9,6 +9,7 @@ from typing import Any
 import redis
 
 from regrow.breakers import rules
+from regrow.breakers.declared import Declared
 from regrow.breakers.redis_store import RedisStore
 from regrow.breakers.rules import BreakerConfig, Look, OrderKind
 from regrow.breakers.service import make_order
@@ -23,7 +24,8 @@ class BreakerStatus:
     seconds until a call may be tried, None when only a person can say. ``successes`` and ``failures``: calls
     in the window, ``slow`` of them slow; ``run``: failures in a row; ``probes``: leases given out.
     ``override``: forced_open, disabled, metrics_only or None; ``would_open``: how often it would have opened
-    since it was told metrics_only.
+    since it was told metrics_only. ``config``: the settings that a process used last; ``declared``: those
+    that ``regrow.toml`` changes from the default, None where no worker told the fleet.
     """
 
     name: str
@@ -42,6 +44,7 @@ class BreakerStatus:
     config: BreakerConfig
     slow: int = 0
     would_open: int = 0
+    declared: Declared | None = None
 
     @property
     def failure_rate(self) -> float | None:
@@ -54,6 +57,7 @@ class BreakerStatus:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name in ("since", "override_until"):
             values[name] = values[name].isoformat() if values[name] else None
+        values["declared"] = None if self.declared is None else dict(self.declared)
         return {**values, "failure_rate": self.failure_rate, "config": self.config.as_dict()}
 
 
@@ -113,6 +117,7 @@ def status_of(name: str, outcome: Outcome) -> BreakerStatus | None:
         override_reason=override.reason if override else None,
         override_until=moment(override.until) if override and override.until else None,
         config=outcome.config,
+        declared=outcome.declared,
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from regrow.breakers import rules
 from regrow.breakers.rules import Breaker, BreakerConfig, Event, Look, Report, Transition
@@ -30,6 +30,8 @@ class Outcome:
     accepted: bool
     transitions: tuple[Transition, ...]
     config: BreakerConfig
+    declared: Mapping[str, Any] | None = None
+    """What ``regrow.toml`` says of its settings; None where nobody told the store."""
 
 
 class Listening(Protocol):

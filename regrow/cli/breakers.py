@@ -8,6 +8,7 @@ import click
 
 from regrow import breakers as fleet
 from regrow.breakers import BreakerStatus, OrderKind, by_hand, history
+from regrow.breakers.declared import differences
 from regrow.breakers.history import PastTransition
 from regrow.cli.output import (
     Column,
@@ -179,6 +180,8 @@ def _order(name: str, kind: OrderKind, reason: str, seconds: float | None, *, as
 
 def _print_breaker(breaker: BreakerStatus) -> None:
     calls = breaker.successes + breaker.failures
+    settings = breaker.config.as_dict()
+    settings |= differences(settings, breaker.declared or {})
     shadow = breaker.override == "metrics_only"
     switch = f"{breaker.override} by {breaker.override_actor}: {breaker.override_reason}"
     print_facts(
@@ -195,7 +198,7 @@ def _print_breaker(breaker: BreakerStatus) -> None:
                 f"{breaker.would_open} times" if shadow else None,
             ),
             ("until", when(breaker.override_until) if breaker.override_until else None),
-            *breaker.config.as_dict().items(),
+            *settings.items(),
         ]
     )
 
