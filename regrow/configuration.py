@@ -16,17 +16,21 @@ class Configuration:
 
     redis_url: str | None = None
     broker_url: str | None = None
+    spool: str | None = None
 
 
 _told = Configuration()
 
 
-def configure(*, redis_url: str | None = None, broker_url: str | None = None) -> None:
+def configure(
+    *, redis_url: str | None = None, broker_url: str | None = None, spool: str | None = None
+) -> None:
     """Tell the library, once a process, where its servers are.
 
     ``redis_url``: the Redis that circuit breakers share (else ``REGROW_REDIS_URL``). ``broker_url``: the
-    Celery broker that :func:`regrow.dead_letters.capture` sends through (else ``CELERY_BROKER_URL``). What is
-    left out stays as it was. Nothing is connected yet; SettingsError when the Redis URL cannot be one.
+    Celery broker that :func:`regrow.dead_letters.capture` sends through (else ``CELERY_BROKER_URL``).
+    ``spool``: the folder in which it keeps them first (else ``REGROW_SPOOL``). What is left out stays as it
+    was. Nothing is connected yet; SettingsError when the Redis URL cannot be one.
     """
     global _told  # noqa: PLW0603 - what the process was told is process-wide
     if redis_url is not None:
@@ -36,6 +40,8 @@ def configure(*, redis_url: str | None = None, broker_url: str | None = None) ->
         _told = replace(_told, redis_url=redis_url)
     if broker_url is not None:
         _told = replace(_told, broker_url=broker_url)
+    if spool is not None:
+        _told = replace(_told, spool=spool)
     process = sys.modules.get("regrow.breakers.process")
     if redis_url is not None and process is not None:
         process.reconnect()
@@ -46,4 +52,5 @@ def configured() -> Configuration:
     return Configuration(
         redis_url=_told.redis_url or os.environ.get("REGROW_REDIS_URL") or None,
         broker_url=_told.broker_url or os.environ.get("CELERY_BROKER_URL") or None,
+        spool=_told.spool or os.environ.get("REGROW_SPOOL") or None,
     )

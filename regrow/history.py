@@ -10,6 +10,7 @@ from datetime import timedelta
 from regrow import jobs
 from regrow.database.retention import delete_older
 from regrow.database.tables import check_results, reports
+from regrow.dead_letters import sources
 from regrow.engine import Engine
 
 
@@ -21,5 +22,6 @@ def prune(engine: Engine) -> dict[str, int]:
     return {
         "job_runs": jobs.prune(engine, timedelta(days=settings.jobs.retention_days)),
         "check_results": delete_older(engine.database, check_results, check_results.c.at, results_until),
+        "capture_sources": sources.forget_old(engine),
         "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
     }

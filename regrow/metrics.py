@@ -22,6 +22,7 @@ from regrow.breakers import BreakerStatus
 from regrow.breakers import counting as calls
 from regrow.counters import Labels
 from regrow.dead_letters.ledger import Ledger
+from regrow.dead_letters.sources import SourceCounts
 from regrow.health.rules import STATUSES, Overview
 from regrow.jobs import JobRun
 from regrow.retries import counting as retries
@@ -58,6 +59,7 @@ class LetterCounts:
 
     by_state: Mapping[str, int]
     oldest: datetime | None
+    sources: SourceCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,18 @@ def _of_letters(letters: LetterCounts, now: datetime) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "dlq_oldest_message_age_seconds", "Age of the oldest letter that is not settled; 0 without one.", age
     )
+    if letters.sources is not None:
+        yield GaugeMetricFamily(
+            "dlq_sources", "Spools of apps that something was received from.", letters.sources.sources
+        )
+        yield GaugeMetricFamily(
+            "dlq_source_entries_missing",
+            "Entries of spools that have not arrived for 15 minutes, though later ones have.",
+            letters.sources.missing,
+        )
+        yield GaugeMetricFamily(
+            "dlq_source_entries_lost", "Entries of spools that an app's disk damaged.", letters.sources.lost
+        )
 
 
 def _of_ledger(ledger: Ledger) -> Iterator[Metric]:

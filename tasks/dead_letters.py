@@ -19,6 +19,7 @@ from celery.exceptions import Reject
 
 from regrow.dead_letters import service, unfiled
 from regrow.dead_letters.captured import Capture, from_wire, of_message
+from regrow.dead_letters.spool_parcels import Parcel
 from regrow.engine import get_engine
 from regrow.errors import LetterRefusedError, StoreUnavailableError
 from regrow.jobs import record
@@ -63,6 +64,19 @@ def capture_many(self: Task[Any, Any], /, messages: Sequence[Mapping[str, Any]])
         except LetterRefusedError as error:
             unfiled.write(engine.settings.home, event_id, payload, error)
     return _or_back_to_the_broker(lambda: service.capture_many(engine, good))
+
+
+@shared_task(name="regrow.dead_letters.receive")
+def receive(parcel: Mapping[str, Any]) -> None:
+    """Keep what an app's spool sent; the receipt is published when it is committed."""
+    engine = get_engine()
+    try:
+        known = Parcel.from_wire(parcel)
+    except LetterRefusedError as error:
+        # Without a receipt the app sends it again; to a worker that can read it, some day.
+        logger.error("spool.parcel_refused", error=str(error))  # noqa: TRY400 - the words say it all
+        return
+    _or_back_to_the_broker(lambda: service.receive(engine, known))
 
 
 @shared_task(name="regrow.dead_letters.settle")

@@ -13,7 +13,7 @@ from regrow.celery.urls import broker_of, results_of, scheme_of
 from regrow.settings import Settings
 from worker import schedule
 
-_CAPTURING = ("capture", "capture_many", "settle", "settle_many", "record_failure")
+_CAPTURING = ("capture", "capture_many", "receive", "settle", "settle_many", "record_failure")
 _REDRIVING = ("process_dead_letter_queue_batch", "process_dead_letter_queue_task", "retry_message")
 ROUTES = {
     **{f"regrow.dead_letters.{name}": {"queue": CAPTURE} for name in _CAPTURING},

@@ -23,7 +23,7 @@ from regrow.celery.consumer import PoisonGuard
 from regrow.celery.messages import Failure, RawMessage
 from regrow.celery.origin import AppFacts
 from regrow.celery.sender import CelerySender
-from regrow.celery.sinks import BrokerSink, StoreSink
+from regrow.celery.sinks import BrokerSink, SpoolSink, StoreSink
 from regrow.errors import RegrowError
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Failure",
     "RawMessage",
     "Sink",
+    "SpoolSink",
     "StoreSink",
     "TooLateError",
     "breaker_aware",
@@ -47,6 +48,7 @@ class TooLateError(RegrowError):
 def install(
     app: Any,
     *,
+    spool: str | Path | None = None,
     sink: Sink | None = None,
     deliveries: Callable[[str], int] | None = None,
     home: Path | None = None,
@@ -55,13 +57,17 @@ def install(
 ) -> None:
     """Capture what fails for good in the workers of ``app``. A second call changes nothing.
 
+    ``spool``: a folder on a local disk that outlives the container (``$REGROW_SPOOL``). Failures are kept
+    there, fsynced, before their messages are acknowledged, and shipped from there until the database has
+    them; a broker that is away holds up nothing. Without it they are published before the acknowledgement.
     ``sink``: where failures go; by default to Regrow's workers, as tasks, through the app's own broker.
     ``deliveries`` counts redeliveries (see :class:`PoisonGuard`). ``home``: the state folder, by default
     ``$REGROW_HOME`` or ``var``; failures that the sink refuses become files in its folder ``unfiled``.
     ``broker``: the name by which Regrow knows this app's broker (``$REGROW_BROKER``). ``code_version``: of
     the app (``$REGROW_CODE_VERSION``). Both are kept with each letter.
 
-    Raises TooLateError when the app has connected already: its consumer and requests are then made.
+    TooLateError: the app has connected already; its consumer and requests are then made. SettingsError: the
+    spool's folder cannot be used.
     """
     current = symbol_by_name(app.conf.worker_consumer)
     if issubclass(current, PoisonGuard):
@@ -71,11 +77,15 @@ def install(
     # A pool child ends without exit handlers; what it knows of the app's breakers goes out before.
     signals.worker_process_shutdown.connect(_flush_breakers, weak=False)
     folder = home or Path(os.environ.get("REGROW_HOME") or "var")
+    kept_in = sink or BrokerSink(CelerySender.beside(app))
+    if spool := spool or os.environ.get("REGROW_SPOOL"):
+        kept_in = SpoolSink(kept_in, Path(spool))
+        signals.worker_shutdown.connect(lambda **_: kept_in.close(), weak=False)
     app.conf.worker_consumer = type(
         f"Guarded{current.__name__}",
         (PoisonGuard, current),
         {
-            "regrow_capturer": Capturer(sink or BrokerSink(CelerySender.beside(app)), folder),
+            "regrow_capturer": Capturer(kept_in, folder),
             "regrow_deliveries": staticmethod(deliveries) if deliveries else None,
             "regrow_facts": AppFacts(
                 broker or os.environ.get("REGROW_BROKER"),

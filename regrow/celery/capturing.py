@@ -1,9 +1,9 @@
-"""Taking failures to the store without holding up the event loop, and without losing one on the way.
+"""Taking failures to where they are kept without holding up the event loop, and without losing one.
 
-A failure is handed to one thread; the message stays unacknowledged until the thread has stored it. A store
-that is away is asked again, for ever, with growing pauses: the broker keeps the message meanwhile. What the
-store refuses as it is, or fails on for a reason that time will not mend, goes to a file of its own, so that
-no message can stop the ones behind it.
+A failure is handed to one thread; the message stays unacknowledged until the thread has kept it. All that
+wait are kept together. A store that is away is asked again, for ever, with growing pauses: the broker keeps
+the messages meanwhile. What the store refuses as it is, or fails on for a reason that time will not mend,
+goes to a file of its own, so that no message can stop the ones behind it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import queue
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,22 +21,41 @@ import structlog
 
 from regrow.celery.messages import Failure
 from regrow.dead_letters import unfiled
+from regrow.dead_letters.spool_shipping import Destination
 from regrow.errors import StoreUnavailableError
 
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 TRIES = 5
+MOST_TOGETHER = 200
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt of a redriven letter (LETTER:TOKEN) ended; without a failure, well."""
+
+    attempt: str
+    failure: Failure | None = None
+
+
+Told = Failure | Ended
 
 
 class Sink(Protocol):
-    """Where failures go. Both calls are idempotent."""
+    """Where failures and outcomes go. Telling one twice changes nothing."""
 
-    def capture(self, failure: Failure) -> None:
-        """Keep the failure durably. StoreUnavailableError: ask again later. Anything else: not as it is."""
+    def keep(self, told: Sequence[Told]) -> None:
+        """Keep them durably. StoreUnavailableError: ask again later. Anything else: not as they are."""
 
-    def settle(self, attempt: str, failure: Failure | None) -> None:
-        """Tell how an attempt of a redriven letter (LETTER:TOKEN) ended; None is success. Errors as above."""
+    def destination(self) -> Destination:
+        """Where a spool in front of this sink ships to."""
+
+    def start(self) -> None:
+        """The worker takes up its work: what was left from before may go on."""
+
+    def close(self) -> None:
+        """The process ends."""
 
 
 class Capturer:
@@ -46,65 +65,66 @@ class Capturer:
         self.sink = sink
         self.home = home
         self._sleep = sleep
-        self._waiting: queue.SimpleQueue[tuple[Callable[[], None], Failure | None, Callable[[], None]]] = (
-            queue.SimpleQueue()
-        )
+        self._waiting: queue.SimpleQueue[tuple[Told, Callable[[], None]]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def submit(self, failure: Failure, done: Callable[[], None]) -> None:
-        """Capture in the background; ``done`` runs in the thread, once the failure is kept."""
-        self._put(lambda: self.sink.capture(failure), failure, done)
-
-    def submit_outcome(self, attempt: str, failure: Failure | None, done: Callable[[], None]) -> None:
-        """Tell the end of a redriven letter in the background; ``done`` runs once it is kept."""
-        self._put(lambda: self.sink.settle(attempt, failure), failure, done)
-
-    def capture_now(self, failure: Failure) -> None:
-        """One try, now. Raises StoreUnavailableError when the store is away."""
-        self._once(lambda: self.sink.capture(failure), failure, last=True)
-
-    def _put(self, work: Callable[[], None], failure: Failure | None, done: Callable[[], None]) -> None:
+    def submit(self, told: Told, done: Callable[[], None]) -> None:
+        """Keep it in the background; ``done`` runs in the thread, once it is kept."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="regrow-capture", daemon=True)
                 self._thread.start()
-        self._waiting.put((work, failure, done))
+        self._waiting.put((told, done))
+
+    def keep_now(self, told: Told) -> None:
+        """One try, now. Raises StoreUnavailableError when the store is away."""
+        self._once([told], last=True)
 
     def _run(self) -> None:
         while True:
-            work, failure, done = self._waiting.get()
-            self._until_kept(work, failure)
-            done()
+            together = [self._waiting.get()]
+            while len(together) < MOST_TOGETHER:
+                try:
+                    together.append(self._waiting.get_nowait())
+                except queue.Empty:
+                    break
+            self._until_kept([told for told, _ in together])
+            for _, done in together:
+                done()
 
-    def _until_kept(self, work: Callable[[], None], failure: Failure | None) -> None:
+    def _until_kept(self, together: Sequence[Told]) -> None:
         pause, tries = FIRST_PAUSE, 0
         while True:
             tries += 1
             try:
-                return self._once(work, failure, last=tries >= TRIES)
+                return self._once(together, last=tries >= TRIES)
             except StoreUnavailableError as error:
                 tries = 0  # an outage says nothing about the message
                 log.warning("letter.waiting", error=str(error), pause=pause)
             except Exception as error:
+                if len(together) > 1:  # one of them is to blame
+                    for alone in together:
+                        self._until_kept([alone])
+                    return None
                 log.warning("letter.not_captured", error=repr(error), tries=tries, pause=pause)
             self._sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 
-    def _once(self, work: Callable[[], None], failure: Failure | None, *, last: bool) -> None:
+    def _once(self, together: Sequence[Told], *, last: bool) -> None:
         try:
-            work()
+            self.sink.keep(together)
         except StoreUnavailableError:
             raise
         except Exception as error:
-            if not last:
+            if not last or len(together) > 1:
                 raise
-            self._set_aside(failure, error)
+            self._set_aside(together[0], error)
 
-    def _set_aside(self, failure: Failure | None, error: Exception) -> None:
-        if failure is None:
+    def _set_aside(self, told: Told, error: Exception) -> None:
+        if isinstance(told, Ended):
             log.error("letter.outcome_refused", error=repr(error))
             return
-        payload = asdict(failure)
-        payload["message"]["body"] = b64encode(failure.message.body).decode("ascii")
-        unfiled.write(self.home, failure.event_id, payload, error)
+        payload = asdict(told)
+        payload["message"]["body"] = b64encode(told.message.body).decode("ascii")
+        unfiled.write(self.home, told.event_id, payload, error)

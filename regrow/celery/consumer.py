@@ -52,6 +52,7 @@ class PoisonGuard:
         return Taken(self, self.regrow_facts)
 
     def update_strategies(self) -> None:
+        self.regrow_capturer.sink.start()
         # The last moment before Celery reads Task.Request, and the only one that sees every task.
         for task in self.app.tasks.values():
             task.Request = capturing(task.Request, self.regrow_capturer, self.call_soon, self._taken)

@@ -25,7 +25,7 @@ from celery.utils.imports import symbol_by_name
 from celery.worker import state
 from kombu.asynchronous import get_event_loop
 
-from regrow.celery.capturing import Capturer
+from regrow.celery.capturing import Capturer, Ended
 from regrow.celery.messages import Failure, TaskOutOfMemoryError, failure_of
 from regrow.celery.origin import Taken
 from regrow.dead_letters.home import HEADER
@@ -173,14 +173,11 @@ class CapturingRequest:
                 self.regrow_call_soon(self._go_on)
 
         attempt = self._attempt()
-        if attempt:
-            self.regrow_capturer.submit_outcome(attempt, failure, done)
-        else:
-            self.regrow_capturer.submit(failure, done)
+        self.regrow_capturer.submit(Ended(attempt, failure) if attempt else failure, done)
 
     def _tell(self, attempt: str, failure: Failure | None, then: Callable[[], Any]) -> None:
         state.task_ready(self, successful=failure is None)
-        self.regrow_capturer.submit_outcome(attempt, failure, lambda: self.regrow_call_soon(then))
+        self.regrow_capturer.submit(Ended(attempt, failure), lambda: self.regrow_call_soon(then))
 
     def _go_on(self) -> None:
         self._captured = True
@@ -192,7 +189,8 @@ class CapturingRequest:
 
     def _capture_at_once(self, error: BaseException, trace: str = "") -> bool:
         try:
-            self.regrow_capturer.capture_now(self._failure(error, trace))
+            failure, attempt = self._failure(error, trace), self._attempt()
+            self.regrow_capturer.keep_now(Ended(attempt, failure) if attempt else failure)
         except StoreUnavailableError as away:
             # With late acknowledgement the broker still has it and delivers it again.
             log.error("letter.left_with_broker", task_id=self.id, error=str(away))  # noqa: TRY400

@@ -1,15 +1,24 @@
-"""Where captured failures go: straight into the store (our worker), or to it through the broker (apps)."""
+"""Where captured failures go: to the store (our worker), to the broker (apps), or first to a spool."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from regrow.celery.capturing import Ended, Sink, Told
 from regrow.celery.messages import Failure
 from regrow.celery.queues import CAPTURE
 from regrow.celery.sender import CelerySender
 from regrow.clock import utc_now
 from regrow.dead_letters.captured import Capture, to_wire
-from regrow.engine import Engine
+from regrow.dead_letters.spool_entries import Outcome
+from regrow.dead_letters.spool_shipping import BrokerDestination, Destination, receipts
+from regrow.dead_letters.spooling import spooled
+
+if TYPE_CHECKING:
+    from regrow.engine import Engine
 
 
 def capture_of(failure: Failure) -> Capture:
@@ -50,39 +59,92 @@ def _short(text: str | None, limit: int) -> str | None:
     return text if text and len(text) <= limit else None
 
 
+def entry_of(told: Told) -> Capture | Outcome:
+    """What a spool keeps of it."""
+    if isinstance(told, Ended):
+        return Outcome(told.attempt, told.failure.text if told.failure else None)
+    return capture_of(told)
+
+
+def _succeeded(told: Sequence[Told]) -> list[str]:
+    return [each.attempt for each in told if isinstance(each, Ended) and each.failure is None]
+
+
+def _failed(told: Sequence[Told]) -> list[tuple[str, str]]:
+    return [(each.attempt, each.failure.text) for each in told if isinstance(each, Ended) and each.failure]
+
+
 class StoreSink:
-    """For the process that has the database: one transaction, done when it returns."""
+    """For the process that has the database: committed when it returns."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def capture(self, failure: Failure) -> None:
+    def keep(self, told: Sequence[Told]) -> None:
         from regrow.dead_letters import service
 
-        service.capture(self._engine, capture_of(failure))
+        service.settle_many(self._engine, _succeeded(told))
+        for attempt, error in _failed(told):
+            service.record_failure(self._engine, attempt, error)
+        service.capture_many(self._engine, [capture_of(each) for each in told if isinstance(each, Failure)])
 
-    def settle(self, attempt: str, failure: Failure | None) -> None:
-        from regrow.dead_letters import service
+    def destination(self) -> Destination:
+        from regrow.dead_letters.receiving import EngineDestination
 
-        if failure is None:
-            service.settle(self._engine, attempt)
-        else:
-            service.record_failure(self._engine, attempt, failure.text)
+        return EngineDestination(self._engine)
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class BrokerSink:
-    """For an app: a task for Regrow's workers, as durable as the app's broker."""
+    """For an app: tasks for Regrow's workers, as durable as the app's broker."""
 
     def __init__(self, sender: CelerySender) -> None:
         self._sender = sender
 
-    def capture(self, failure: Failure) -> None:
-        capture = {"capture": to_wire(capture_of(failure))}
-        self._sender.send("regrow.dead_letters.capture", capture, queue=CAPTURE)
+    def keep(self, told: Sequence[Told]) -> None:
+        succeeded = _succeeded(told)
+        if len(succeeded) == 1:
+            self._send("settle", {"attempt": succeeded[0]})
+        elif succeeded:
+            self._send("settle_many", {"attempts": succeeded})
+        for attempt, error in _failed(told):
+            self._send("record_failure", {"attempt": attempt, "error": error})
+        wires = [{"capture": to_wire(capture_of(each))} for each in told if isinstance(each, Failure)]
+        if len(wires) == 1:
+            self._send("capture", wires[0])
+        elif wires:
+            self._send("capture_many", {"messages": wires})
 
-    def settle(self, attempt: str, failure: Failure | None) -> None:
-        if failure is None:
-            self._sender.send("regrow.dead_letters.settle", {"attempt": attempt}, queue=CAPTURE)
-        else:
-            told = {"attempt": attempt, "error": failure.text}
-            self._sender.send("regrow.dead_letters.record_failure", told, queue=CAPTURE)
+    def destination(self) -> Destination:
+        return BrokerDestination(self._sender, receipts())
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def _send(self, task: str, kwargs: Mapping[str, Any]) -> None:
+        self._sender.send(f"regrow.dead_letters.{task}", kwargs, queue=CAPTURE)
+
+
+class SpoolSink:
+    """In front of either: kept when it is on this machine's disk, and shipped from there."""
+
+    def __init__(self, behind: Sink, folder: Path) -> None:
+        """SettingsError: the folder cannot be used."""
+        self._behind = behind
+        self._spooled = spooled(folder, behind.destination)
+
+    def keep(self, told: Sequence[Told]) -> None:
+        self._spooled.keep([entry_of(each) for each in told])
+
+    def destination(self) -> Destination:
+        return self._behind.destination()
+
+    def start(self) -> None:
+        self._spooled.shipper.start()
+
+    def close(self) -> None:
+        self._spooled.close()

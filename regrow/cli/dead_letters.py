@@ -25,6 +25,7 @@ from regrow.cli.output import (
     when,
     yes_option,
 )
+from regrow.cli.sources import sources
 from regrow.dead_letters import service
 from regrow.dead_letters.rules import State
 from regrow.dead_letters.store import Attempt, Letter
@@ -36,10 +37,11 @@ _FENCES = {"lease_token", "token"}
 
 @click.group(name="dead-letters")
 def dead_letters() -> None:
-    """List, show, retry or discard dead letters; look into ledger and archives."""
+    """List, show, retry or discard dead letters; look into ledger, sources and archives."""
 
 
 dead_letters.add_command(ledger)
+dead_letters.add_command(sources)
 dead_letters.add_command(archives)
 
 

@@ -169,6 +169,21 @@ ledger_totals = Table(
     Column("opened_at", UtcDateTime),  # opened on letters that were there; earlier purges are unknown
 )
 
+capture_sources = Table(
+    "capture_sources",
+    metadata,
+    Column("source", key(64), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("watermark", BigInteger, nullable=False, comment="all entries up to this number are received"),
+    Column("beyond", JSON, nullable=False, comment="ranges received beyond it"),
+    Column("lost", BigInteger, nullable=False, comment="entries damaged on the disk of their app"),
+    Column("gap_since", UtcDateTime),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+    Column("last_seen_at", UtcDateTime, nullable=False),
+    Index(None, "gap_since"),
+    Index(None, "last_seen_at"),
+)
+
 breaker_transitions = Table(
     "breaker_transitions",
     metadata,

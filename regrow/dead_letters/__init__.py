@@ -5,7 +5,9 @@ For apps, the face is two functions::
     event_id = regrow.dead_letters.capture(message, error=exc, message_type="invoice", service="billing")
     event_ids = regrow.dead_letters.capture_many([{"message": ..., "error": ...}, ...])
 
-They publish to Regrow's workers and return when the broker has the message. Inside Regrow, see ``service``.
+They publish to Regrow's workers and return when the broker has the message; with a spool
+(``regrow.configure(spool=...)``, ``REGROW_SPOOL``) they return when it is on this machine's disk, and it is
+shipped from there. Inside Regrow, see ``service``.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regrow.dead_letters.message import Message
@@ -20,6 +23,7 @@ from regrow.errors import SettingsError
 
 if TYPE_CHECKING:
     from regrow.dead_letters.captured import Confirm
+    from regrow.dead_letters.spooling import Spooled
     from regrow.engine import Sender
 
 __all__ = ["Message", "capture", "capture_many", "send_through"]
@@ -44,7 +48,7 @@ def capture(
     correlation_id: str | None = None,
     traceparent: str | None = None,
 ) -> str:
-    """Hand over one message that failed for good; returns its event id once the broker has it.
+    """Hand over one message that failed for good; returns its event id once spool or broker has it.
 
     ``message``: any JSON value, whole. ``{"task": ..., "args": [...], "kwargs": {...}, "queue": ...}`` is
     a Celery call and is redriven as such; anything else is redriven as the one argument of ``task`` on
@@ -54,8 +58,9 @@ def capture(
     ``max_retries``: redrives before it waits for a person (default: ``dead_letters.max_retries``).
     ``correlation_id``, ``traceparent`` (W3C): what ties it to a request. ``REGROW_CODE_VERSION`` is kept too.
 
-    LetterRefusedError: not JSON, or a name that is too long. StoreUnavailableError: the broker did not
-    take it, nothing is kept. SettingsError: no broker is configured.
+    LetterRefusedError: not JSON, or a name that is too long. StoreUnavailableError: the broker (with a
+    spool: the disk) did not take it, nothing is kept. SettingsError: no broker is configured, or the spool's
+    folder cannot be used.
     """
     from regrow.dead_letters.captured import of_message, to_wire
 
@@ -75,14 +80,19 @@ def capture(
         traceparent=traceparent,
         code_version=_code_version(),
     )
-    _current_sender().send("regrow.dead_letters.capture", {"capture": to_wire(captured)}, queue=_QUEUE)
+    if spool := _current_spool():
+        spool.keep([captured])
+    else:
+        wire = {"capture": to_wire(captured)}
+        _current_sender().send("regrow.dead_letters.capture", wire, queue=_QUEUE)
     return captured.event_id
 
 
 def capture_many(messages: Sequence[Mapping[str, Any]]) -> list[str]:
     """Hand over many; each is a mapping of :func:`capture`'s arguments. Returns their event ids in order.
 
-    All are checked before the first is sent; then they travel 500 to a message. Errors as above.
+    All are checked before the first is kept; then a spool keeps 500 with one fsync, and without one they
+    travel 500 to a message. Errors as above: what came before the 500 that failed is kept.
     """
     from regrow.dead_letters.captured import of_message, to_wire
 
@@ -90,10 +100,14 @@ def capture_many(messages: Sequence[Mapping[str, Any]]) -> list[str]:
         of_message(**{"source": "library", "code_version": _code_version(), **message})
         for message in messages
     ]
-    sender = _current_sender()
+    spool = _current_spool()
     for start in range(0, len(captured), _MANY):
-        wires = [{"capture": to_wire(one)} for one in captured[start : start + _MANY]]
-        sender.send("regrow.dead_letters.capture_many", {"messages": wires}, queue=_QUEUE)
+        together = captured[start : start + _MANY]
+        if spool:
+            spool.keep(together)
+        else:
+            wires = [{"capture": to_wire(one)} for one in together]
+            _current_sender().send("regrow.dead_letters.capture_many", {"messages": wires}, queue=_QUEUE)
     return [one.event_id for one in captured]
 
 
@@ -112,6 +126,19 @@ def _current_sender() -> Sender:
     if _sender is None:
         _sender = _sender_as_configured()
     return _sender
+
+
+def _current_spool() -> Spooled | None:
+    """This process's spool, if one is configured; it ships through the sender of this process."""
+    from regrow.configuration import configured
+
+    folder = configured().spool
+    if not folder:
+        return None
+    from regrow.dead_letters.spool_shipping import BrokerDestination, receipts
+    from regrow.dead_letters.spooling import spooled
+
+    return spooled(Path(folder), lambda: BrokerDestination(_current_sender(), receipts()))
 
 
 def _sender_as_configured() -> Sender:

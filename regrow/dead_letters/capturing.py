@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from random import Random
 from typing import Any
@@ -35,17 +35,21 @@ def capture(engine: Engine, captured: Capture) -> str:
     return capture_many(engine, [captured])[0]
 
 
-def capture_many(engine: Engine, captures: Sequence[Capture]) -> list[str]:
+def capture_many(
+    engine: Engine, captures: Sequence[Capture], *, also: Callable[[sa.Connection], None] | None = None
+) -> list[str]:
     """Keep many failures, in transactions of 200; returns their event ids in order.
+
+    ``also`` is done in the last of these transactions, and in one of its own when there is nothing to keep.
 
     All are checked before the first is kept. After an error, captures of earlier transactions are kept,
     and telling all of them again is safe.
     """
     for captured in captures:
         checked(engine, captured)
-    for start in range(0, len(captures), _CHUNK):
+    for start in range(0, max(len(captures), 1 if also else 0), _CHUNK):
         chunk = captures[start : start + _CHUNK]
-        fresh = _without_losing_races(engine, chunk)
+        fresh = _without_losing_races(engine, chunk, also if start + _CHUNK >= len(captures) else None)
         counters.add(engine, "dlq_messages_added_total", *({"service": new.service} for _, new in fresh))
         for letter_id, captured in fresh:
             logger.info(
@@ -69,11 +73,20 @@ def checked(engine: Engine, captured: Capture) -> Capture:
     return captured
 
 
-def _without_losing_races(engine: Engine, chunk: Sequence[Capture]) -> list[tuple[str, Capture]]:
+def _without_losing_races(
+    engine: Engine, chunk: Sequence[Capture], also: Callable[[sa.Connection], None] | None
+) -> list[tuple[str, Capture]]:
     """Two capturers of one key may both find it new; the slower one looks again and finds it taken."""
+
+    def work(connection: sa.Connection) -> list[tuple[str, Capture]]:
+        fresh = _keep(engine, connection, chunk) if chunk else []
+        if also is not None:
+            also(connection)
+        return fresh
+
     for last in (False, False, True):
         try:
-            return engine.database.run(lambda connection: _keep(engine, connection, chunk))
+            return engine.database.run(work)
         except IntegrityError:
             if last:
                 raise

@@ -11,19 +11,24 @@ from regrow.dead_letters.bookkeeping import correct_ledger, fold_ledger, read_le
 from regrow.dead_letters.by_hand import discard, retry
 from regrow.dead_letters.capturing import capture, capture_many, checked
 from regrow.dead_letters.reading import LetterDetails, counts, flow, list_letters, oldest_pending, show
+from regrow.dead_letters.receiving import receive
 from regrow.dead_letters.redriving import process_batch, return_overdue
 from regrow.dead_letters.retention import cleanup
 from regrow.dead_letters.routes import BROKER
 from regrow.dead_letters.settling import record_failure, settle, settle_many
+from regrow.dead_letters.sources import SourceCounts, SourceState, count_sources, list_sources
 
 __all__ = [
     "BROKER",
     "LetterDetails",
+    "SourceCounts",
+    "SourceState",
     "capture",
     "capture_many",
     "checked",
     "cleanup",
     "correct_ledger",
+    "count_sources",
     "counts",
     "discard",
     "export_archive",
@@ -32,9 +37,11 @@ __all__ = [
     "fold_ledger",
     "list_archives",
     "list_letters",
+    "list_sources",
     "oldest_pending",
     "process_batch",
     "read_ledger",
+    "receive",
     "record_failure",
     "retry",
     "return_overdue",

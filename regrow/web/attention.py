@@ -124,6 +124,20 @@ def _of_letters(letters: LetterCounts) -> Iterator[Notice]:
             "parked until a person retries or discards them: regrow dead-letters list",
             "letters",
         )
+    if letters.sources and (missing := letters.sources.missing):
+        yield Notice(
+            "unhealthy",
+            f"{counted(missing, 'captured message')} missing",
+            "accepted by an app's spool, and not arrived for 15 minutes: regrow dead-letters sources",
+            "letters",
+        )
+    if letters.sources and (lost := letters.sources.lost):
+        yield Notice(
+            "degraded",
+            f"{counted(lost, 'captured message')} lost",
+            "damaged on the disk of an app: regrow dead-letters sources",
+            "letters",
+        )
 
 
 def _of_ledger(ledger: Ledger) -> Iterator[Notice]:

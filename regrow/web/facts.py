@@ -28,7 +28,9 @@ def breakers(engine: Engine) -> Sequence[BreakerStatus]:
 
 
 def letters(engine: Engine) -> LetterCounts:
-    return LetterCounts(dead_letters.counts(engine), dead_letters.oldest_pending(engine))
+    return LetterCounts(
+        dead_letters.counts(engine), dead_letters.oldest_pending(engine), dead_letters.count_sources(engine)
+    )
 
 
 def ledger(engine: Engine) -> Ledger:

@@ -19,6 +19,8 @@ from regrow.cli.output import actor
 from regrow.database.tables import audit, reports
 from regrow.dead_letters import service as dead_letters
 from regrow.dead_letters.captured import of_message
+from regrow.dead_letters.spool_entries import to_bytes
+from regrow.dead_letters.spool_parcels import Parcel
 from regrow.engine import Engine
 from tests.cli.conftest import Cli
 
@@ -126,6 +128,20 @@ def test_archives_are_listed_verified_searched_and_exported(
     (on_engine.settings.home / "archive" / archive["file"]).unlink()
     gone = cli("dead-letters", "archives", "verify")
     assert (gone.code, "not there" in gone.out) == (1, True)
+
+
+def test_sources_are_listed_and_a_gap_that_stays_is_the_exit_code(cli: Cli, on_engine: Engine) -> None:
+    assert "No app has sent anything through a spool" in cli("dead-letters", "sources").out
+    entries = tuple((n, to_bytes(of_message(n, message_type="t"))) for n in (1, 4))
+    dead_letters.receive(on_engine, Parcel("9f0c41c15e1d4f7a8c1f7c9d2b3e5a60", 0, entries, host="app-1"))
+    told = cli("dead-letters", "sources")
+    assert (told.code, "app-1" in told.out) == (0, True)
+    with on_engine.database.transaction() as connection:
+        connection.execute(sa.text("UPDATE capture_sources SET gap_since = '2020-01-01 00:00:00.000000'"))
+    late = cli("dead-letters", "sources", "--json")
+    assert (late.code, late.json["counts"]["missing"]) == (1, 2)
+    (source,) = late.json["sources"]
+    assert (source["gaps"], source["received"], source["alert"]) == ([[2, 3]], 1, True)
 
 
 def test_a_body_is_shown_as_text_that_cannot_drive_the_terminal(cli: Cli, on_engine: Engine) -> None:

@@ -177,7 +177,7 @@ def test_pruning_keeps_each_history_as_long_as_its_setting_says(each_engine: Eng
         summary = prune_history()
     finally:
         set_engine(None)
-    assert summary == {"job_runs": 4, "check_results": 6, "reports": 2}
+    assert summary == {"job_runs": 4, "check_results": 6, "capture_sources": 0, "reports": 2}
     assert ages(each_engine, check_results.c.at) == [0, 2.9]
     assert ages(each_engine, job_runs.c.started_at) == [
         0,
@@ -208,4 +208,9 @@ def test_pruning_goes_on_past_the_size_of_one_chunk(each_engine: Engine) -> None
             sa.insert(check_results),
             [{**row, "at": NOW - timedelta(days=30, seconds=n)} for n in range(2_500)],
         )
-    assert history.prune(each_engine) == {"job_runs": 0, "check_results": 2_500, "reports": 0}
+    assert history.prune(each_engine) == {
+        "job_runs": 0,
+        "check_results": 2_500,
+        "capture_sources": 0,
+        "reports": 0,
+    }

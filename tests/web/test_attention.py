@@ -9,6 +9,7 @@ import pytest
 
 from regrow.breakers import BreakerConfig, BreakerStatus
 from regrow.dead_letters.ledger import Account, Entry, Ledger
+from regrow.dead_letters.sources import SourceCounts
 from regrow.health.rules import CheckView, Overview
 from regrow.jobs import JOBS, JobRun
 from regrow.metrics import LetterCounts
@@ -149,6 +150,14 @@ def test_a_switch_that_a_person_holds_names_the_person(override: str) -> None:
 def test_quarantined_letters_wait_for_a_person() -> None:
     (notice,) = told(letters=Known(LetterCounts({"quarantined": 2}, NOW)))
     assert (notice.status, notice.what) == ("degraded", "2 dead letters in quarantine")
+
+
+def test_messages_that_spools_accepted_and_nobody_received_are_an_alarm() -> None:
+    counts = LetterCounts({}, NOW, SourceCounts(sources=4, missing=3, lost=1))
+    assert [(notice.status, notice.what) for notice in told(letters=Known(counts))] == [
+        ("unhealthy", "3 captured messages missing"),
+        ("degraded", "1 captured message lost"),
+    ]
 
 
 def test_the_worst_comes_first() -> None:

@@ -60,6 +60,8 @@ def test_the_documented_names_tell_the_scene(holder: TestClient) -> None:
     assert value(found, "dlq_ledger_letters", service="mail", account="resolved") > 0
     assert value(found, "dlq_ledger_balance", service="mail") == 0
     assert value(found, "dlq_ledger_balanced", service="mail") == 1
+    assert value(found, "dlq_sources") == 0
+    assert value(found, "dlq_source_entries_missing") == value(found, "dlq_source_entries_lost") == 0
     assert value(found, "regrow_job_duration_seconds", job="cleanup_temp_files") == 0.42
     assert value(found, "regrow_job_last_outcome", job="cleanup_temp_files", outcome="succeeded") == 1
     assert value(found, "regrow_job_last_run_timestamp_seconds", job="prune_history") is None

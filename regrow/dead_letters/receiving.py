@@ -1,0 +1,103 @@
+"""Receiving what spools sent: kept, and written down as received in one transaction; then Redis says so."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+import structlog
+from redis.exceptions import RedisError
+
+from regrow.dead_letters import capturing, home, settling, sources, spool_entries, unfiled
+from regrow.dead_letters.captured import Capture
+from regrow.dead_letters.receipts import Range, as_ranges
+from regrow.dead_letters.spool_entries import Outcome
+from regrow.dead_letters.spool_parcels import RECEIPT_TTL, Parcel, receipt_key
+from regrow.engine import Engine
+from regrow.errors import LetterRefusedError, RouteError
+
+logger = structlog.get_logger(__name__)
+
+
+class EngineDestination:
+    """For the shipper of a process that has the database: its commit is the receipt."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def ship(self, parcel: Parcel) -> int | None:
+        return receive(self._engine, parcel)
+
+    def received(self, source: str) -> int | None:
+        del source
+        return None
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    captures: list[Capture]
+    outcomes: list[Outcome]
+
+
+def receive(engine: Engine, parcel: Parcel) -> int:
+    """Keep what a parcel brings; returns the watermark of its source. Told twice, it is kept once.
+
+    What cannot be a letter is kept as a file (``unfiled``) and counts as received. StoreUnavailableError:
+    the database is away; nothing, or a part, is kept, and telling all of it again is safe.
+    """
+    told = _sort(engine, parcel)
+    settling.settle_many(engine, [each.attempt for each in told.outcomes if each.error is None])
+    for outcome in told.outcomes:
+        if outcome.error is not None:
+            settling.record_failure(engine, outcome.attempt, outcome.error)
+    watermark = 0
+
+    def note(connection: sa.Connection) -> None:
+        nonlocal watermark
+        watermark = sources.note(
+            connection,
+            parcel.source,
+            after=parcel.after,
+            numbers=as_ranges(number for number, _ in parcel.entries),
+            lost=parcel.lost,
+            host=parcel.host,
+            now=engine.clock(),
+        )
+
+    capturing.capture_many(engine, told.captures, also=note)
+    if parcel.lost:
+        logger.error("spool.damaged", source=parcel.source, host=parcel.host, lost=_spelt(parcel.lost))
+    _publish(engine, parcel.source, watermark)
+    return watermark
+
+
+def _sort(engine: Engine, parcel: Parcel) -> _Sorted:
+    found = _Sorted([], [])
+    for number, entry in parcel.entries:
+        try:
+            told = spool_entries.from_bytes(entry)
+            if isinstance(told, Outcome):
+                home.parse_reference(told.attempt)
+                found.outcomes.append(told)
+            else:
+                found.captures.append(capturing.checked(engine, told))
+        except LetterRefusedError as error:
+            event = f"{parcel.source}:{number}"
+            unfiled.write(engine.settings.home, event, b64encode(entry).decode("ascii"), error)
+        except RouteError as error:  # a header that names no attempt: nothing waits for its outcome
+            logger.warning("letter.outcome_refused", error=str(error))
+    return found
+
+
+def _publish(engine: Engine, source: str, watermark: int) -> None:
+    try:
+        engine.redis.set(receipt_key(source), watermark, ex=RECEIPT_TTL)
+    except RedisError as error:
+        # The app sends these entries once more later, and is told then.
+        logger.warning("spool.receipt_not_published", source=source, error=str(error))
+
+
+def _spelt(ranges: Sequence[Range]) -> str:
+    return ", ".join(f"{first}-{last}" if first != last else str(first) for first, last in ranges[:20])
