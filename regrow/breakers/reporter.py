@@ -12,6 +12,7 @@ lost and found by itself: the breakers of the others go on as ever.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -228,17 +229,20 @@ class Reporter:
                     f"Redis is away: {order.kind} of circuit breaker {cell.name!r} would reach this process"
                     " only; not done"
                 )
+            shard = self._shard(cell)
             try:
                 outcome = self._step(cell, order, self.remote or self.memory)
             except StoreUnavailableError as error:
-                self._lose(cell, error)
+                self._lose(cell, shard, error)
                 raise
         self._tell(cell, outcome.transitions)
 
     def flush(self) -> None:
         """Report what is gathered, now, in the caller's thread; gives up when the store does not answer."""
-        for cell in self._all_cells():
-            if cell.busy:
+        busy = [cell for cell in self._all_cells() if cell.busy]
+        self._send_ahead(busy)
+        for cell in busy:
+            if cell.busy or cell.backlog:
                 self._turn_safely(cell)
 
     def close(self) -> None:
@@ -329,11 +333,13 @@ class Reporter:
         for shard, retry_at in list(self._away.items()):
             if time.monotonic() >= retry_at:
                 self._try_to_return(shard)
-        worked = False
-        for cell in self._all_cells():
-            now = time.monotonic()
-            worked = worked or cell.busy or bool(cell.waiters) or now < cell.wanted_until
-            if self._needs_turn(cell, now):
+        now = time.monotonic()
+        cells = self._all_cells()
+        worked = any(cell.busy or cell.waiters or now < cell.wanted_until for cell in cells)
+        due = [cell for cell in cells if self._needs_turn(cell, now)]
+        self._send_ahead(due)
+        for cell in due:
+            if self._needs_turn(cell, time.monotonic()):
                 self._turn_safely(cell)
         self._drop_released()
         return worked
@@ -351,16 +357,55 @@ class Reporter:
 
     # Turns --------------------------------------------------------------------------------------------
 
-    def _turn_safely(self, cell: Cell) -> bool:
-        """A turn; False when the store was found to be away."""
+    def _send_ahead(self, cells: Sequence[Cell]) -> None:
+        """What most turns consist of, one report or one look, for many breakers in one trip to the store."""
+        remote = self.remote
+        shared = [cell for cell in cells if cell.lost is None]
+        if remote is None or len(shared) < 2:
+            return
+        told: list[tuple[Cell, Sequence[Transition]]] = []
+        with contextlib.ExitStack() as turns:
+            for cell in shared:
+                turns.enter_context(cell.turn)
+            shards = [remote.shard(cell.name) for cell in shared]
+            events = [self._first_event(cell) for cell in shared]
+            outcomes = remote.apply_all(
+                [(cell.name, cell.config, event) for cell, event in zip(shared, events, strict=True)]
+            )
+            for cell, shard, event, outcome in zip(shared, shards, events, outcomes, strict=True):
+                try:
+                    if isinstance(outcome, StoreUnavailableError):
+                        raise outcome
+                    told.append((cell, self._take(cell, event, outcome, remote).transitions))
+                    if isinstance(event, Report):
+                        cell.backlog.popleft()
+                except StoreUnavailableError as error:
+                    self._lose(cell, shard, error)
+        for cell, transitions in told:
+            self._tell(cell, transitions)
+
+    def _first_event(self, cell: Cell) -> Event:
+        """What a turn of this breaker begins with."""
+        cell.stale = False
+        if not cell.gate.heard:
+            return Look()
+        self._gather(cell, time.monotonic())
+        return cell.backlog[0].report if cell.backlog else Look()
+
+    def _turn_safely(self, cell: Cell) -> None:
+        """A turn; the last one for now with the store, if that is found to be away."""
         with cell.turn:
+            shard = self._shard(cell)
             try:
                 told = self._turn(cell)
             except StoreUnavailableError as error:
-                self._lose(cell, error)
-                return False
+                self._lose(cell, shard, error)
+                return
         self._tell(cell, told)
-        return True
+
+    def _shard(self, cell: Cell) -> str:
+        """Where the breaker is kept. Asked before a step: one that fails makes a cluster look around."""
+        return self.remote.shard(cell.name) if self.remote is not None else ""
 
     def _turn(self, cell: Cell) -> list[Transition]:
         """Tell the store what is new, hear what it says. The caller holds ``cell.turn``."""
@@ -451,7 +496,10 @@ class Reporter:
 
     def _step(self, cell: Cell, event: Event, store: BreakerStore) -> Outcome:
         """One event to the store, its answer into the cell."""
-        outcome = store.apply(cell.name, cell.config, event)
+        return self._take(cell, event, store.apply(cell.name, cell.config, event), store)
+
+    def _take(self, cell: Cell, event: Event, outcome: Outcome, store: BreakerStore) -> Outcome:
+        """The store's answer into the cell. A store that forgot is told first, and asked again."""
         if store.remote:
             if cell.lost_by(outcome):
                 store.apply(cell.name, cell.config, cell.last_known(time.monotonic()))
@@ -463,17 +511,16 @@ class Reporter:
 
     # Redis goes and comes back ------------------------------------------------------------------------
 
-    def _lose(self, cell: Cell, error: StoreUnavailableError) -> None:
+    def _lose(self, cell: Cell, shard: str, error: StoreUnavailableError) -> None:
         """Go on locally from the last state heard, with this breaker and all that are kept beside it."""
         with self._lock:
             now = time.monotonic()
             if self.remote is None or cell.lost is not None:
                 return
-            shard = self.remote.shard(cell.name)
-            self._away[shard] = now + RETRY_EVERY
             for other in list(self._cells.values()):
                 if other is cell or (other.lost is None and self.remote.shard(other.name) == shard):
                     self._detach(other, shard, now)
+            self._away[shard] = now + RETRY_EVERY
         logger.warning(
             "breakers.redis_away",
             extra={"error": str(error), "node": shard, "going_on": "with local breakers"},
@@ -493,16 +540,31 @@ class Reporter:
 
     def _try_to_return(self, shard: str) -> None:
         """Take over the fleet's state and submit what happened meanwhile, if Redis answers."""
-        cells = [cell for cell in self._all_cells() if cell.lost and cell.lost.shard == shard]
+        cells = self._lost_with(shard)
         try:
             if cells and self.remote is not None:
                 self.remote.apply(cells[0].name, None, Look())
         except StoreUnavailableError:
             self._away[shard] = time.monotonic() + RETRY_EVERY
             return
-        oldest = time.monotonic()
+        while not self._all_found(shard):
+            self._bring_back(self._lost_with(shard))
+        if cells:
+            logger.info("breakers.redis_back", extra={"node": shard})
+
+    def _lost_with(self, shard: str) -> list[Cell]:
+        return [cell for cell in self._all_cells() if cell.lost and cell.lost.shard == shard]
+
+    def _all_found(self, shard: str) -> bool:
+        """End the absence, unless a breaker was made meanwhile, which was then lost from the beginning."""
         with self._lock:
-            self._away.pop(shard, None)  # from here on, new breakers begin with the store
+            if self._lost_with(shard):
+                return False
+            self._away.pop(shard, None)
+            return True
+
+    def _bring_back(self, cells: Sequence[Cell]) -> None:
+        oldest = time.monotonic()
         for cell in cells:
             with cell.turn:
                 self._gather(cell, oldest)  # outcomes under local epochs: into the backlog, as evidence
@@ -515,7 +577,6 @@ class Reporter:
                 cell.parked.clear()
                 cell.heard_at = -math.inf
                 cell.lost = None
-        logger.info("breakers.redis_back", extra={"node": shard})
 
     def _changed(self, name: str, epoch: int) -> None:
         """Something was published: look soon. Called by the listening thread; the look is ours."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from regrow.breakers import rules
 from regrow.breakers.rules import Breaker, BreakerConfig, Event, Look, Report, Transition
+from regrow.errors import StoreUnavailableError
 
 KEPT_TRANSITIONS = 256
 REPORTER_MS = 60_000  # a late report is told from a repeated one this long
@@ -34,6 +35,10 @@ class Outcome:
     """What ``regrow.toml`` says of its settings; None where nobody told the store."""
 
 
+Step = tuple[str, BreakerConfig | None, Event]
+"""What :meth:`BreakerStore.apply` takes."""
+
+
 class Listening(Protocol):
     """A connection that hears of transitions. Any method raises StoreUnavailableError when it is lost."""
 
@@ -54,6 +59,9 @@ class BreakerStore(Protocol):
 
     def apply(self, name: str, config: BreakerConfig | None, event: Event) -> Outcome:
         """Let ``event`` happen to the breaker. ``config=None``: under the settings it was last used with."""
+
+    def apply_all(self, steps: Sequence[Step]) -> list[Outcome | StoreUnavailableError]:
+        """Many at once, each atomic by itself. In its place an error, where a part of the store is away."""
 
     def names(self) -> list[str]:
         """Every breaker that the store knows."""
@@ -106,6 +114,9 @@ class MemoryStore:
             self._configs[name] = config
             self._history.setdefault(name, deque(maxlen=KEPT_TRANSITIONS)).extend(step.transitions)
             return Outcome(step.breaker, now, step.accepted, step.transitions, config)
+
+    def apply_all(self, steps: Sequence[Step]) -> list[Outcome | StoreUnavailableError]:
+        return [self.apply(*step) for step in steps]
 
     def names(self) -> list[str]:
         with self._lock:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from regrow.breakers.kinds import KINDS
 from regrow.errors import SettingsError
+from regrow.redis_url import kind_of
 from regrow.settings.checks import CheckSettings
 from regrow.settings.contradictions import contradictions_of_routes
 from regrow.settings.models import (
@@ -131,10 +132,12 @@ def _derive(layers: Layers) -> None:
     declared = [("brokers", name) for name in aliases] if isinstance(aliases, dict) else []
     for store in (("redis",), ("database",), *declared):
         _put_password(layers, store)
-    if redis_url := layers.get(("redis", "url")):
-        origin = layers.origin(("redis", "url"))
-        layers.set_missing(("celery", "broker_url"), redis_url, origin)
-        layers.set_missing(("celery", "result_backend"), redis_url, origin)
+    # Celery speaks to no cluster, so there the broker must be named; it keeps the results too if it can.
+    live, celery = ("redis", "url"), ("celery", "broker_url")
+    results = ("celery", "result_backend")
+    for serves, place in ((live, celery), (live, results), (celery, results)):
+        if kind_of(str(layers.get(serves))) in {"server", "sentinel"}:
+            layers.set_missing(place, layers.get(serves), layers.origin(serves))
     if layers.get(("profile",)) != "production":
         file = (home / "regrow.sqlite3").resolve()
         layers.set_missing(("database", "url"), f"sqlite:///{file}", "default outside production")

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from regrow import redis_url
 from regrow.breakers.kinds import KINDS
 from regrow.settings.checks import CheckSettings, Percent, Seconds
 from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
@@ -39,10 +40,10 @@ class Section(BaseModel):
 
 
 class RedisSettings(Section):
-    """``url``: redis://, rediss:// (TLS), unix://, or sentinel://[:pw@]host:port,host:port/service/db."""
+    """``url``: one server, a master behind Sentinels or a cluster, as ``regrow.redis_url`` reads them."""
 
     url: SecretStr
-    """redis://, rediss:// (TLS), unix://, or sentinel://[:password@]host:port,host:port/service/db."""
+    """One server, a master behind Sentinels or a cluster: see [addresses](#addresses-of-a-redis)."""
     password: SecretStr | None = None
     """Put into the URL; for a secret file."""
     socket_timeout: Seconds
@@ -57,9 +58,7 @@ class RedisSettings(Section):
     @field_validator("url")
     @classmethod
     def _scheme(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value().split("://", 1)[0] not in {"redis", "rediss", "unix", "sentinel"}:
-            msg = "the URL must begin with redis://, rediss://, unix:// or sentinel://"
-            raise ValueError(msg)
+        redis_url.read(value.get_secret_value())
         return _divided_as_meant(value)
 
 
@@ -91,9 +90,9 @@ class DatabaseSettings(Section):
 
 class CelerySettings(Section):
     broker_url: SecretStr
-    """Redis or RabbitMQ; without it, the Redis of `redis.url`."""
+    """Redis, Sentinel or RabbitMQ; without it, the Redis of `redis.url`, which a cluster cannot be."""
     result_backend: SecretStr
-    """Where results are kept; without it, the Redis of `redis.url`."""
+    """Where results are kept; without it, the Redis of `redis.url`; where that is a cluster, the broker's."""
     visibility_timeout: Seconds
     """Redis broker: a message of a dead worker comes back after this."""
     concurrency: Positive
@@ -110,6 +109,14 @@ class CelerySettings(Section):
     """A child is replaced after so many tasks."""
     max_memory_per_child: Positive
     """KiB; a child above it is replaced after its task."""
+
+    @field_validator("broker_url", "result_backend")
+    @classmethod
+    def _no_cluster(cls, value: SecretStr) -> SecretStr:
+        if redis_url.kind_of(value.get_secret_value()) == "cluster":
+            msg = "Celery cannot use a Redis Cluster, which serves breakers and live state alone"
+            raise ValueError(msg)
+        return value
 
 
 class StartupSettings(Section):

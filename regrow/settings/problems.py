@@ -18,11 +18,12 @@ from regrow.settings.sources import Layers, Place
 _REMEDIES: Mapping[Place, str] = {
     ("redis", "url"): "Set REGROW_REDIS_URL, or url under [redis], or start the local stack with `make run`.",
     ("database", "url"): "Set REGROW_DATABASE_URL, or url under [database].",
-    ("celery", "broker_url"): "Set CELERY_BROKER_URL, or REGROW_REDIS_URL, which serves as broker too.",
-    (
-        "celery",
-        "result_backend",
-    ): "Set CELERY_RESULT_BACKEND, or REGROW_REDIS_URL, which serves for results too.",
+    ("celery", "broker_url"): (
+        "Set CELERY_BROKER_URL, or REGROW_REDIS_URL, which serves as broker too unless it is a cluster."
+    ),
+    ("celery", "result_backend"): (
+        "Set CELERY_RESULT_BACKEND, or REGROW_REDIS_URL, which serves for results too unless it is a cluster."
+    ),
 }
 
 _SECRET_NAMES = ("password", "api_key", "url", "broker_url", "result_backend", "headers", "signing_keys")

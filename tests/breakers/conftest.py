@@ -9,7 +9,7 @@ from regrow.breakers.reporter import Reporter
 from regrow.breakers.store import BreakerStore, MemoryStore
 
 
-@pytest.fixture(params=["memory", "fakeredis", "valkey"])
+@pytest.fixture(params=["memory", "fakeredis", "valkey", "cluster"])
 def store(request: pytest.FixtureRequest) -> BreakerStore:
     """One suite, every store."""
     if request.param == "memory":
@@ -18,7 +18,8 @@ def store(request: pytest.FixtureRequest) -> BreakerStore:
         import fakeredis
 
         return RedisStore(fakeredis.FakeRedis())
-    return RedisStore.from_url(request.getfixturevalue("redis_url"))
+    address = "cluster_url" if request.param == "cluster" else "redis_url"
+    return RedisStore.from_url(request.getfixturevalue(address))
 
 
 @pytest.fixture

@@ -193,6 +193,16 @@ def test_one_redis_serves_as_broker_and_for_results_and_the_broker_as_redis(tmp_
     assert rabbit.redis.url.get_secret_value() == "redis://redis/0"
 
 
+def test_a_cluster_serves_live_state_alone(tmp_path: Path) -> None:
+    cluster = STORES | {"REGROW_REDIS_URL": "redis+cluster://n1,n2"}
+    with pytest.raises(SettingsError, match=r"celery\.broker_url is not set\. .* unless it is a cluster"):
+        load_settings(environ=cluster)
+    named = load_settings(environ={**cluster, "CELERY_BROKER_URL": "redis+sentinel://s1/ours"})
+    assert named.celery.result_backend.get_secret_value() == "redis+sentinel://s1/ours"
+    with pytest.raises(SettingsError, match="Celery cannot use a Redis Cluster"):
+        load_settings(environ={**cluster, "CELERY_BROKER_URL": "redis+cluster://n1"})
+
+
 def test_outside_production_the_database_is_a_file_in_the_home_folder(tmp_path: Path) -> None:
     environ = {"REGROW_HOME": str(tmp_path), "REGROW_REDIS_URL": "redis://redis/0"}
     settings = load_settings(profile="development", environ=environ)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import ssl
 
 import pytest
 from celery.app.defaults import DEFAULTS
 
 from regrow import startup
 from regrow.celery.messages import RawMessage, defect_of, event_id
-from regrow.celery.urls import broker_of, sentinel_of, socket_of
+from regrow.celery.urls import broker_of, results_of, sentinel_of, socket_of
 from regrow.errors import SettingsError, StoreUnavailableError
+from regrow.redis_url import parse
 from worker.configuration import ROUTES, configuration
 
 
@@ -52,13 +54,29 @@ def test_failed_messages_do_not_wait_behind_scheduled_jobs() -> None:
 
 
 def test_addresses_are_put_into_kombus_form() -> None:
-    nodes, options = sentinel_of("sentinel://:p%40ss@one:26379,two:26379/mymaster/3?sentinel_password=s")
+    url = "sentinel://:p%40ss@one:26379,two/mymaster/3?sentinel_password=s"
+    nodes, options = sentinel_of(parse(url))
     assert nodes == "sentinel://:p%40ss@one:26379/3;sentinel://:p%40ss@two:26379/3"
     assert options == {"master_name": "mymaster", "sentinel_kwargs": {"password": "s"}}
     assert socket_of("unix:///run/redis.sock?db=2") == "redis+socket:///run/redis.sock?virtual_host=2"
     assert broker_of("rediss://h/0")["broker_use_ssl"]
-    with pytest.raises(SettingsError, match="names hosts and service"):
-        sentinel_of("sentinel://one:26379")
+    with pytest.raises(SettingsError, match=r"celery\.broker_url: .* names no service"):
+        broker_of("sentinel://one:26379")
+
+
+def test_sentinels_over_tls_are_put_into_kombus_form() -> None:
+    url = "rediss+sentinel://ann:pw@[::1]:1/mymaster?ssl_ca_certs=/ca.pem"
+    broker, results = broker_of(url), results_of(url)
+    assert broker["broker_url"] == results["result_backend"] == "sentinel://ann:pw@[::1]:1/0"
+    assert broker["broker_use_ssl"]["ssl_ca_certs"] == "/ca.pem"
+    assert results["redis_backend_use_ssl"]["ssl_cert_reqs"] is ssl.CERT_REQUIRED
+    assert broker["broker_transport_options"]["sentinel_kwargs"]["ssl"] is True
+
+
+@pytest.mark.parametrize(("of", "setting"), [(broker_of, "broker_url"), (results_of, "result_backend")])
+def test_a_cluster_is_refused_where_celery_would_have_to_speak_to_it(of, setting) -> None:
+    with pytest.raises(SettingsError, match=rf"celery\.{setting}: a Redis Cluster cannot"):
+        of("redis+cluster://one,two")
 
 
 def test_the_gate_says_what_it_waits_for_and_goes_on_when_it_comes() -> None:

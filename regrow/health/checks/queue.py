@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regrow.health.rules import Finding, finding, judge
+from regrow.redis_url import kind_of
 from regrow.settings import Settings
 from regrow.settings.checks import QueueCheck
 
@@ -23,7 +24,7 @@ _PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 
 def probe(check: QueueCheck, settings: Settings) -> Finding:
     url = settings.celery.broker_url.get_secret_value()
-    if url.startswith(("redis", "unix:", "sentinel:")):
+    if kind_of(url) is not None:
         return _on_redis(check, url)
     return _on_amqp(check, url)
 
