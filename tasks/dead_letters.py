@@ -19,6 +19,7 @@ from celery.exceptions import Reject
 
 from regrow.dead_letters import service, unfiled
 from regrow.dead_letters.captured import Capture, from_wire, of_message
+from regrow.dead_letters.classes import Cause
 from regrow.dead_letters.spool_parcels import Parcel
 from regrow.engine import get_engine
 from regrow.errors import LetterRefusedError, StoreUnavailableError
@@ -92,9 +93,16 @@ def settle_many(attempts: Sequence[str]) -> None:
 
 
 @shared_task(name="regrow.dead_letters.record_failure")
-def record_failure(attempt: str, error: str | None = None) -> None:
-    """A redriven message failed again; sent by its own app's worker."""
-    _or_back_to_the_broker(lambda: service.record_failure(get_engine(), attempt, error))
+def record_failure(
+    attempt: str, error: str | None = None, cause: Mapping[str, Any] | None = None, **_: Any
+) -> None:
+    """A redriven message failed again; sent by its own app's worker.
+
+    ``cause``: ``lineage`` (dotted names of the error's class and bases), ``told`` and ``retry_after``, as far
+    as that worker knows them.
+    """
+    why = Cause.of_wire(cause)
+    _or_back_to_the_broker(lambda: service.record_failure(get_engine(), attempt, error, why))
 
 
 @shared_task(name="regrow.dead_letters.process_dead_letter_queue_batch")

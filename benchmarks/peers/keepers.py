@@ -46,7 +46,7 @@ def capture_many(_url: str) -> Work:
 
 def bookkeeping(_url: str) -> Work:
     """Ours: lease 200, settle 200, until so many are done. Every settlement has its attempt's row."""
-    from regrow.dead_letters import service, store
+    from regrow.dead_letters import leasing, service
     from regrow.dead_letters.home import attempt_reference
 
     engine = _engine()
@@ -56,8 +56,8 @@ def bookkeeping(_url: str) -> Work:
         done, began = 0, time.perf_counter()
         while done < count:
             batch = engine.database.run(
-                lambda connection: store.lease(
-                    connection, owner=owner, now=engine.clock(), seconds=60, limit=200
+                lambda connection: leasing.lease(
+                    connection, "bank", owner=owner, now=engine.clock(), seconds=60, limit=200
                 )
             )
             if not batch:

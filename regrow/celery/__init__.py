@@ -18,7 +18,7 @@ from celery import signals
 from celery.utils.imports import symbol_by_name
 
 from regrow.celery.breakers import BreakerAwareTask, breaker_aware
-from regrow.celery.capturing import Capturer, Sink
+from regrow.celery.capturing import Capturer, Classify, Sink
 from regrow.celery.consumer import PoisonGuard
 from regrow.celery.messages import Failure, RawMessage
 from regrow.celery.origin import AppFacts
@@ -54,6 +54,7 @@ def install(
     home: Path | None = None,
     broker: str | None = None,
     code_version: str | None = None,
+    classify: Classify | None = None,
 ) -> None:
     """Capture what fails for good in the workers of ``app``. A second call changes nothing.
 
@@ -65,6 +66,8 @@ def install(
     ``$REGROW_HOME`` or ``var``; failures that the sink refuses become files in its folder ``unfiled``.
     ``broker``: the name by which Regrow knows this app's broker (``$REGROW_BROKER``). ``code_version``: of
     the app (``$REGROW_CODE_VERSION``). Both are kept with each letter.
+    ``classify``: a function of the exception that says what kind of failure it is (transient, rate_limited,
+    dependency_down, breaker_refused, permanent, poison, unknown), or None to leave it to the registry.
 
     TooLateError: the app has connected already; its consumer and requests are then made. SettingsError: the
     spool's folder cannot be used.
@@ -85,7 +88,7 @@ def install(
         f"Guarded{current.__name__}",
         (PoisonGuard, current),
         {
-            "regrow_capturer": Capturer(kept_in, folder),
+            "regrow_capturer": Capturer(kept_in, folder, classify=classify),
             "regrow_deliveries": staticmethod(deliveries) if deliveries else None,
             "regrow_facts": AppFacts(
                 broker or os.environ.get("REGROW_BROKER"),

@@ -21,10 +21,14 @@ import structlog
 
 from regrow.celery.messages import Failure
 from regrow.dead_letters import unfiled
+from regrow.dead_letters.classes import parse
 from regrow.dead_letters.spool_shipping import Destination
 from regrow.errors import StoreUnavailableError
+from regrow.failures import FailureClass
 
 log = structlog.get_logger(__name__)
+
+Classify = Callable[[BaseException], str | None]
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 TRIES = 5
@@ -59,15 +63,34 @@ class Sink(Protocol):
 
 
 class Capturer:
-    """One per main process. ``home`` is the state folder, where what the store refuses becomes a file."""
+    """One per main process. ``home`` is the state folder, where what the store refuses becomes a file.
 
-    def __init__(self, sink: Sink, home: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+    ``classify``: the app's own word on what kind of failure an error is; None leaves it to the registry.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        home: Path,
+        sleep: Callable[[float], None] = time.sleep,
+        classify: Classify | None = None,
+    ) -> None:
+        self._classify = classify
         self.sink = sink
         self.home = home
         self._sleep = sleep
         self._waiting: queue.SimpleQueue[tuple[Told, Callable[[], None]]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+
+    def class_of(self, error: BaseException) -> FailureClass | None:
+        """What the app's hook says; a hook that fails, or says what is no class, says nothing."""
+        try:
+            said = None if self._classify is None else self._classify(error)
+            return None if said is None else parse(said)
+        except Exception as broken:
+            log.warning("letter.not_classified", error=repr(error), reason=repr(broken))
+            return None
 
     def submit(self, told: Told, done: Callable[[], None]) -> None:
         """Keep it in the background; ``done`` runs in the thread, once it is kept."""

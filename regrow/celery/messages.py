@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from regrow.dead_letters.classes import NOTHING_KNOWN, Cause
 from regrow.errors import RegrowError
+from regrow.failures import FailureClass
 
 Kind = str
 """``poison`` (nobody could run it) or ``failed`` (it ran, and failed for good)."""
@@ -88,14 +90,20 @@ class Failure:
     error_type: str
     error_message: str
     traceback: str
+    cause: Cause = NOTHING_KNOWN
 
     @property
     def text(self) -> str:
         return f"{self.error_type}: {self.error_message}"
 
 
-def failure_of(kind: Kind, message: RawMessage, error: BaseException, trace: str = "") -> Failure:
-    """The failure of ``message``; ``trace`` is the child's traceback, where there was a child."""
+def failure_of(
+    kind: Kind, message: RawMessage, error: BaseException, trace: str = "", told: FailureClass | None = None
+) -> Failure:
+    """The failure of ``message``; ``trace`` is the child's traceback, where there was a child.
+
+    ``told``: the class of failure that the app says it is.
+    """
     return Failure(
         event_id=event_id(kind, message),
         kind=kind,
@@ -103,6 +111,7 @@ def failure_of(kind: Kind, message: RawMessage, error: BaseException, trace: str
         error_type=f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
         error_message=str(error),
         traceback=trace or "".join(traceback.format_exception(error)),
+        cause=Cause.of(error, told),
     )
 
 

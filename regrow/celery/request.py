@@ -30,6 +30,7 @@ from regrow.celery.messages import Failure, TaskOutOfMemoryError, failure_of
 from regrow.celery.origin import Taken
 from regrow.dead_letters.home import HEADER
 from regrow.errors import StoreUnavailableError
+from regrow.failures import FailureClass
 
 log = structlog.get_logger(__name__)
 
@@ -199,7 +200,10 @@ class CapturingRequest:
         return True
 
     def _failure(self, error: BaseException, trace: str = "") -> Failure:
-        return failure_of("failed", self.regrow_taken(self.message), error, trace)
+        told = self.regrow_capturer.class_of(error)
+        if told is None and isinstance(error, WorkerLostError) and _is_stopping():
+            told = FailureClass.TRANSIENT  # the worker is being shut down or replaced; nobody's poison
+        return failure_of("failed", self.regrow_taken(self.message), error, trace, told)
 
     def _attempt(self) -> str | None:
         found = self.request_dict.get(HEADER)

@@ -50,6 +50,7 @@ def capture_of(failure: Failure) -> Capture:
         traceparent=message.traceparent,
         code_version=_short(message.code_version, 190),
         deliveries=message.deliveries,
+        cause=failure.cause,
         quarantine=f"poison: {failure.error_message}"[:500] if failure.kind == "poison" else None,
     )
 
@@ -62,7 +63,9 @@ def _short(text: str | None, limit: int) -> str | None:
 def entry_of(told: Told) -> Capture | Outcome:
     """What a spool keeps of it."""
     if isinstance(told, Ended):
-        return Outcome(told.attempt, told.failure.text if told.failure else None)
+        if told.failure is None:
+            return Outcome(told.attempt)
+        return Outcome(told.attempt, told.failure.text, told.failure.cause)
     return capture_of(told)
 
 
@@ -70,8 +73,8 @@ def _succeeded(told: Sequence[Told]) -> list[str]:
     return [each.attempt for each in told if isinstance(each, Ended) and each.failure is None]
 
 
-def _failed(told: Sequence[Told]) -> list[tuple[str, str]]:
-    return [(each.attempt, each.failure.text) for each in told if isinstance(each, Ended) and each.failure]
+def _failed(told: Sequence[Told]) -> list[tuple[str, Failure]]:
+    return [(each.attempt, each.failure) for each in told if isinstance(each, Ended) and each.failure]
 
 
 class StoreSink:
@@ -84,8 +87,8 @@ class StoreSink:
         from regrow.dead_letters import service
 
         service.settle_many(self._engine, _succeeded(told))
-        for attempt, error in _failed(told):
-            service.record_failure(self._engine, attempt, error)
+        for attempt, failure in _failed(told):
+            service.record_failure(self._engine, attempt, failure.text, failure.cause)
         service.capture_many(self._engine, [capture_of(each) for each in told if isinstance(each, Failure)])
 
     def destination(self) -> Destination:
@@ -110,8 +113,9 @@ class BrokerSink:
             self._send("settle", {"attempt": succeeded[0]})
         elif succeeded:
             self._send("settle_many", {"attempts": succeeded})
-        for attempt, error in _failed(told):
-            self._send("record_failure", {"attempt": attempt, "error": error})
+        for attempt, failure in _failed(told):
+            why = {"error": failure.text, "cause": failure.cause.wire()}
+            self._send("record_failure", {"attempt": attempt, **why})
         wires = [{"capture": to_wire(capture_of(each))} for each in told if isinstance(each, Failure)]
         if len(wires) == 1:
             self._send("capture", wires[0])

@@ -22,7 +22,7 @@ from regrow.dead_letters.message import Message
 from regrow.errors import SettingsError
 
 if TYPE_CHECKING:
-    from regrow.dead_letters.captured import Confirm
+    from regrow.dead_letters.captured import Confirm, Priority
     from regrow.dead_letters.spooling import Spooled
     from regrow.engine import Sender
 
@@ -47,6 +47,10 @@ def capture(
     failed_at: datetime | str | None = None,
     correlation_id: str | None = None,
     traceparent: str | None = None,
+    failure_class: str | None = None,
+    priority: Priority = "normal",
+    useful_until: datetime | str | None = None,
+    order_key: str | None = None,
 ) -> str:
     """Hand over one message that failed for good; returns its event id once spool or broker has it.
 
@@ -57,6 +61,11 @@ def capture(
     ``idempotency_key``: stable per message; told twice, it is one letter.
     ``max_retries``: redrives before it waits for a person (default: ``dead_letters.max_retries``).
     ``correlation_id``, ``traceparent`` (W3C): what ties it to a request. ``REGROW_CODE_VERSION`` is kept too.
+    ``failure_class``: what kind of failure it was (transient, rate_limited, dependency_down, breaker_refused,
+    permanent, poison, unknown), when the error's class does not tell.
+    ``priority``: high, normal or low among the letters of its service.
+    ``useful_until``: an aware time after which it is not sent any more but waits for a person.
+    ``order_key``: letters of one service and key are redriven one at a time, in the order of their capture.
 
     LetterRefusedError: not JSON, or a name that is too long. StoreUnavailableError: the broker (with a
     spool: the disk) did not take it, nothing is kept. SettingsError: no broker is configured, or the spool's
@@ -75,6 +84,10 @@ def capture(
         queue=queue,
         confirm=confirm,
         failed_at=failed_at,
+        failure_class=failure_class,
+        priority=priority,
+        useful_until=useful_until,
+        order_key=order_key,
         source="library",
         correlation_id=correlation_id,
         traceparent=traceparent,

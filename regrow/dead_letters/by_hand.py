@@ -30,7 +30,12 @@ def retry(engine: Engine, letter_or_event: str, *, actor: str, reason: str = "")
             raise TransitionRefusedError(
                 f"dead letter {letter.id} is {letter.state}; only pending and quarantined ones can be retried"
             )
-        store.move(connection, letter, Next(State.PENDING, due_at=now), now=now)
+        if letter.state == State.PENDING and letter.rank is None:
+            raise TransitionRefusedError(
+                f"dead letter {letter.id} {letter.reason}; retry or discard that one first"
+            )
+        # Whoever retries it by hand wants it sent, useful or not.
+        store.move(connection, letter, Next(State.PENDING, due_at=now), now=now, useful_until=None)
         _audit(connection, now, actor, "dead_letter.retry", letter, reason)
         return letter
 

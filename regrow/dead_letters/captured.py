@@ -12,11 +12,13 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from regrow.dead_letters.classes import NOTHING_KNOWN, Cause, parse
 from regrow.errors import LetterRefusedError
 
 Confirm = Literal["outcome", "publish"]
+Priority = Literal["high", "normal", "low"]
 
 # What the columns hold; longer names are refused rather than cut, longer keys are hashed.
 _LIMITS = {
@@ -32,6 +34,7 @@ _LIMITS = {
     "correlation_id": 255,
     "traceparent": 64,
     "code_version": 190,
+    "order_key": 190,
 }
 _KEY_LENGTH = 190
 _TEXTS = (*_LIMITS, "event_id", "idempotency_key", "error_message", "traceback", "quarantine")
@@ -78,6 +81,12 @@ class Capture:
     """Of the app in which it failed."""
     deliveries: int | None = None
     """How often the broker had delivered it; at least so often, where the broker does not count."""
+    cause: Cause = NOTHING_KNOWN
+    priority: Priority = "normal"
+    useful_until: datetime | None = None
+    """Aware UTC; it is not sent any more after this."""
+    order_key: str | None = None
+    """Letters of one service and key are redriven one after the other, as they were captured."""
 
     def __post_init__(self) -> None:
         for name, limit in _LIMITS.items():
@@ -90,6 +99,8 @@ class Capture:
             raise LetterRefusedError(f"confirm = {self.confirm!r}: say 'outcome' or 'publish'.")
         if self.max_retries is not None and (isinstance(self.max_retries, bool) or self.max_retries < 0):
             raise LetterRefusedError(f"max_retries = {self.max_retries!r}: say 0 or more.")
+        if self.priority not in get_args(Priority):
+            raise LetterRefusedError(f"priority = {self.priority!r}: say {', '.join(get_args(Priority))}.")
         for name in ("event_id", "idempotency_key"):
             object.__setattr__(self, name, bounded_key(getattr(self, name)))
         for name in _TEXTS:
@@ -123,6 +134,10 @@ def of_message(
     traceparent: str | None = None,
     code_version: str | None = None,
     deliveries: int | None = None,
+    failure_class: str | None = None,
+    priority: Priority = "normal",
+    useful_until: datetime | str | None = None,
+    order_key: str | None = None,
 ) -> Capture:
     """A capture from what an app knows.
 
@@ -130,7 +145,8 @@ def of_message(
     ``queue``, ``id``) is a Celery call and goes home as such; anything else goes home as the one argument
     of the task that ``task=`` or the route of its ``message_type`` names.
 
-    ``error`` is an exception, a text, or a mapping with ``class``, ``message`` and ``traceback``.
+    ``error`` is an exception, a text, or a mapping with ``class``, ``message``, ``traceback``, ``bases`` (the
+    dotted names of its class's bases, nearest first) and ``retry_after`` (seconds).
     LetterRefusedError says what cannot be kept as it is.
     """
     call = message if isinstance(message, Mapping) and isinstance(message.get("task"), str) else {}
@@ -150,7 +166,11 @@ def of_message(
         error_class=error_class,
         error_message=error_message,
         traceback=traceback,
-        failed_at=_time(failed_at),
+        failed_at=_time("failed_at", failed_at) or datetime.now(UTC),
+        cause=_cause(error, failure_class),
+        priority=priority,
+        useful_until=_time("useful_until", useful_until),
+        order_key=order_key,
         task=task,
         task_id=task_id,
         queue=queue or call.get("queue"),
@@ -175,11 +195,11 @@ def describe(error: BaseException | str | Mapping[str, Any] | None) -> tuple[str
         module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
         return f"{module}{kind.__qualname__}", _text_of(error), trace
     if isinstance(error, Mapping):
-        unknown = set(error) - {"class", "message", "traceback"}
+        unknown = set(error) - {"class", "message", "traceback", "bases", "retry_after"}
         if unknown:
             raise LetterRefusedError(
                 f"error has the unknown keys {', '.join(sorted(map(str, unknown)))}; "
-                "use class, message and traceback."
+                "use class, message, traceback, bases and retry_after."
             )
         trace = error.get("traceback")
         return str(error.get("class") or "Error"), str(error.get("message") or ""), trace and str(trace)
@@ -188,12 +208,24 @@ def describe(error: BaseException | str | Mapping[str, Any] | None) -> tuple[str
     return "Error", str(error), None
 
 
+def _cause(error: BaseException | str | Mapping[str, Any] | None, told: str | None) -> Cause:
+    if isinstance(error, BaseException):
+        return Cause.of(error, told)
+    failure_class = None if told is None else parse(told)
+    if not isinstance(error, Mapping):
+        return Cause(told=failure_class)
+    names = [error.get("class"), *(error.get("bases") or ())]
+    return Cause.read(names, failure_class, error.get("retry_after"))
+
+
 def to_wire(capture: Capture) -> dict[str, Any]:
     """A capture as JSON values, to travel through the broker. :func:`from_wire` is its inverse."""
     wire = asdict(capture)
     wire["body"] = capture.body.decode("latin-1")
     wire["failed_at"] = capture.failed_at.isoformat()
     wire["headers"] = dict(capture.headers)
+    wire["cause"] = capture.cause.wire()
+    wire["useful_until"] = capture.useful_until.isoformat() if capture.useful_until else None
     return wire
 
 
@@ -201,7 +233,14 @@ def from_wire(wire: Mapping[str, Any]) -> Capture:
     """The capture that :func:`to_wire` wrote; LetterRefusedError when it is not one."""
     known = {f.name for f in fields(Capture)}
     try:
-        values = {**wire, "body": wire["body"].encode("latin-1"), "failed_at": _time(wire["failed_at"])}
+        values = {
+            **wire,
+            "body": wire["body"].encode("latin-1"),
+            "failed_at": _time("failed_at", wire["failed_at"]) or datetime.now(UTC),
+            "useful_until": _time("useful_until", wire.get("useful_until")),
+            # An older library tells the class alone.
+            "cause": Cause.of_wire(wire.get("cause", {"lineage": [wire.get("error_class")]})),
+        }
         return Capture(**{name: value for name, value in values.items() if name in known})
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
         raise LetterRefusedError(f"not a capture that this version can read: {error}") from None
@@ -250,15 +289,15 @@ def _text_of(error: BaseException) -> str:
         return f"<unprintable {type(error).__name__}: {type(second).__name__}>"
 
 
-def _time(value: datetime | str | None) -> datetime:
+def _time(name: str, value: datetime | str | None) -> datetime | None:
     if value is None:
-        return datetime.now(UTC)
+        return None
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     except ValueError:
-        raise LetterRefusedError(f"failed_at = {value!r} is not an ISO 8601 time.") from None
+        raise LetterRefusedError(f"{name} = {value!r} is not an ISO 8601 time.") from None
     if moment.tzinfo is None:
-        raise LetterRefusedError(f"failed_at = {value} has no time zone; write it as ...+00:00.")
+        raise LetterRefusedError(f"{name} = {value} has no time zone; write it as ...+00:00.")
     return moment.astimezone(UTC)
 
 

@@ -12,12 +12,14 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from regrow import counters
-from regrow.dead_letters import ledger, rules, store
+from regrow.dead_letters import ledger, ordering, rules, store
 from regrow.dead_letters.captured import Capture
-from regrow.dead_letters.policies import redrive_policy
-from regrow.dead_letters.rules import Next, State
+from regrow.dead_letters.classes import STRATEGIES
+from regrow.dead_letters.policies import class_of, patience, redrives_of
+from regrow.dead_letters.rules import Next, Past, State
 from regrow.engine import Engine
 from regrow.errors import LetterRefusedError
+from regrow.failures import FailureClass
 from regrow.ids import uuid7
 from regrow.settings import DeadLetterSettings
 
@@ -125,6 +127,8 @@ def _keep(engine: Engine, connection: sa.Connection, chunk: Sequence[Capture]) -
         )
     store.insert(connection, list(rows.values()), bodies, events)
     ledger.accepted(connection, (row["service"] for row in rows.values()))
+    for service, key in sorted({(new.service, new.order_key) for _, new in fresh if new.order_key}):
+        ordering.park(connection, service, key)
     return fresh
 
 
@@ -147,10 +151,15 @@ def _row(
     now: datetime,
 ) -> dict[str, Any]:
     generation, quarantine = following
-    max_retries = chosen.max_retries if captured.max_retries is None else captured.max_retries
+    kind = class_of(chosen, captured.cause)
+    max_retries = redrives_of(chosen, captured.max_retries, kind)
     reason = captured.quarantine or quarantine
-    first = rules.after_failure(0, redrive_policy(chosen, max_retries), now, _random)
+    free = not STRATEGIES[kind].costs_attempt
+    past = Past(redrives=0, waits=1 if free else 0, of_class=1, age=0.0)
+    allowed = patience(chosen, max_retries)
+    first = rules.after_failure(kind, captured.cause.retry_after, past, allowed, now, _random)
     after = Next(State.QUARANTINED, reason=reason) if reason else first
+    due_at = after.due_at or now
     return {
         "id": letter_id,
         "idempotency_key": captured.idempotency_key,
@@ -170,7 +179,14 @@ def _row(
         "seen": 1,
         "attempts": 0,
         "max_retries": max_retries,
-        "due_at": after.due_at or now,
+        "due_at": due_at,
+        "failure_class": FailureClass.POISON if captured.quarantine else kind,
+        "priority": captured.priority,
+        "rank": rules.rank_of(due_at, captured.priority, 0.0),
+        "waits": past.waits,
+        "losses": 1 if kind is FailureClass.POISON else 0,
+        "useful_until": captured.useful_until,
+        "order_key": captured.order_key,
         "first_failed_at": captured.failed_at,
         "last_failed_at": captured.failed_at,
         "created_at": now,

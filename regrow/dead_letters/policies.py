@@ -1,7 +1,10 @@
-"""When a letter is due again, from the settings."""
+"""What the settings say about failures: which class an error is of, and how long to go on with a letter."""
 
 from __future__ import annotations
 
+from regrow.dead_letters import classes, rules
+from regrow.dead_letters.classes import Cause
+from regrow.failures import FailureClass
 from regrow.retries import RetryPolicy
 from regrow.settings import DeadLetterSettings
 
@@ -15,3 +18,20 @@ def redrive_policy(chosen: DeadLetterSettings, max_retries: int) -> RetryPolicy:
         strategy="exponential",
         jitter="equal",
     )
+
+
+def patience(chosen: DeadLetterSettings, max_retries: int) -> rules.Patience:
+    """How long to go on with a letter that may have ``max_retries`` redrives."""
+    return rules.Patience(redrive_policy(chosen, max_retries), chosen.min_age, chosen.patience)
+
+
+def class_of(chosen: DeadLetterSettings, cause: Cause) -> FailureClass:
+    return classes.classify(cause, chosen.classes)
+
+
+def redrives_of(chosen: DeadLetterSettings, asked: int | None, cause: FailureClass) -> int:
+    """How many redrives a new letter may have: what its capture said, else what its class is worth."""
+    if asked is not None:
+        return asked
+    few = cause in {FailureClass.UNKNOWN, FailureClass.POISON}
+    return min(chosen.max_retries, chosen.unknown_retries) if few else chosen.max_retries

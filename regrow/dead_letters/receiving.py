@@ -51,7 +51,7 @@ def receive(engine: Engine, parcel: Parcel) -> int:
     settling.settle_many(engine, [each.attempt for each in told.outcomes if each.error is None])
     for outcome in told.outcomes:
         if outcome.error is not None:
-            settling.record_failure(engine, outcome.attempt, outcome.error)
+            settling.record_failure(engine, outcome.attempt, outcome.error, outcome.cause)
     watermark = 0
 
     def note(connection: sa.Connection) -> None:

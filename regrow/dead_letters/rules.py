@@ -8,12 +8,15 @@ quarantined -> pending (a person retries it)     any but resolved -> discarded (
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from random import Random
 
-from regrow.errors import RegrowError
+from regrow.dead_letters.captured import Priority
+from regrow.dead_letters.classes import STRATEGIES
+from regrow.failures import FailureClass
 from regrow.retries import RetryPolicy
 
 
@@ -26,9 +29,6 @@ class State(StrEnum):
     DISCARDED = "discarded"
 
 
-# What the policy is asked about: that it failed. Telling errors apart by class comes before the capture.
-_FAILED = RegrowError("the message failed")
-
 SETTLED = frozenset({State.RESOLVED, State.DISCARDED})
 UNSETTLED = frozenset(State) - SETTLED
 
@@ -37,7 +37,7 @@ class AttemptOutcome(StrEnum):
     SUCCEEDED = "succeeded"
     SUCCEEDED_AGAIN = "succeeded_again"  # a copy of a letter that was settled already
     FAILED = "failed"
-    HELD = "held"  # the service's breaker is open: costs nothing
+    REFUSED = "refused"  # a circuit breaker refused it, or nobody was there: costs nothing
     RELEASED = "released"  # the broker was away: costs nothing
     LEASE_EXPIRED = "lease_expired"  # its worker died with it in hand
     NO_OUTCOME = "no_outcome"  # dispatched, and nothing heard until the deadline
@@ -53,20 +53,82 @@ class Next:
     reason: str | None = None
 
 
-def after_failure(redrives: int, policy: RetryPolicy, now: datetime, rng: Random) -> Next:
-    """After ``redrives`` redrives that failed (0: just captured): wait for the next, or for a person.
+@dataclass(frozen=True)
+class Past:
+    """What a letter has behind it. ``age``: seconds since we have it.
 
-    ``policy.max_retries`` is how many redrives the letter may have.
+    ``redrives``: those that failed and counted. ``waits``: failures in a row that cost nothing.
+    ``of_class``: failures of the class that it failed with now. All with this one.
     """
-    seconds = policy.decide(redrives + 1, _FAILED, 0.0, rng)
-    if seconds is None:
-        return Next(State.QUARANTINED, reason=f"failed after {redrives} of {policy.max_retries} redrives")
-    return Next(State.PENDING, due_at=now + timedelta(seconds=seconds))
+
+    redrives: int
+    waits: int
+    of_class: int
+    age: float
 
 
-def not_before(after: Next, moment: datetime) -> Next:
-    """The same decision, no sooner than ``moment``: a receiver has asked for a pause."""
-    return after if after.due_at is None else replace(after, due_at=max(after.due_at, moment))
+@dataclass(frozen=True)
+class Patience:
+    """How long to go on with a letter. ``backoff.max_retries`` is how many redrives it may have.
+
+    ``min_age``: seconds below which used-up redrives do not quarantine it, because an outage uses them up in
+    minutes. ``free``: seconds after which failures that cost nothing begin to count.
+    """
+
+    backoff: RetryPolicy
+    min_age: float
+    free: float
+
+
+def after_failure(
+    cause: FailureClass, retry_after: float | None, past: Past, patience: Patience, now: datetime, rng: Random
+) -> Next:
+    """After a failure of class ``cause``: wait for the next redrive, or for a person.
+
+    Dead is who has used up its redrives *and* is old enough, or whom no redrive can help.
+    """
+    strategy, allowed = STRATEGIES[cause], patience.backoff.max_retries
+    if allowed == 0 and past.redrives == 0:
+        return Next(State.QUARANTINED, reason="failed after 0 of 0 redrives")
+    if strategy.most is not None and past.of_class >= strategy.most:
+        return Next(State.QUARANTINED, reason=_HOPELESS[cause])
+    if costs_attempt(cause, past.age, patience) and past.redrives >= allowed and past.age >= patience.min_age:
+        return Next(State.QUARANTINED, reason=f"failed after {past.redrives} of {allowed} redrives")
+    if cause is FailureClass.BREAKER_REFUSED:
+        tries = 1  # the breaker says how long
+    else:
+        tries = past.redrives + 1 if strategy.costs_attempt else past.waits
+    seconds = patience.backoff.spread(tries, rng)
+    if retry_after is not None:
+        # Never sooner than asked; a little later each in its own way, or they would return as one.
+        seconds = max(seconds, retry_after * rng.uniform(1.0, 1.2))
+    return Next(State.PENDING, due_at=now + timedelta(seconds=min(seconds, _LONGEST_WAIT)))
+
+
+def costs_attempt(cause: FailureClass, age: float, patience: Patience) -> bool:
+    """Whether this failure uses up a redrive of a letter that is ``age`` seconds old."""
+    return STRATEGIES[cause].costs_attempt or age >= patience.free
+
+
+_HOPELESS = {
+    FailureClass.PERMANENT: "its error is permanent: another redrive would end the same way",
+    FailureClass.POISON: "poison: its worker died twice while it ran",
+}
+_LONGEST_WAIT = 86_400.0  # seconds, whatever the other side asks for
+
+
+PENALTY: Mapping[Priority, float] = {"high": 0.0, "normal": 300.0, "low": 3600.0}
+"""Seconds by which a letter stands behind others that are due at the same time: bounded, so none starves."""
+MOST_AGEING = 600.0
+AGEING = 0.1
+"""A letter gains a tenth of its age in rank, ``MOST_AGEING`` seconds at most: what fails again and again is
+not for ever overtaken by what failed just now."""
+
+
+def rank_of(due_at: datetime, priority: Priority, age: float) -> datetime:
+    """Where a letter stands among the due ones of its service, the earliest first. ``age`` in seconds."""
+    gained = min(MOST_AGEING, AGEING * max(0.0, age))
+    return due_at + timedelta(seconds=PENALTY[priority] - gained)
 
 
 def may_publish(now: datetime, lease_until: datetime | None, lease: float) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from random import Random
 
 import sqlalchemy as sa
 import structlog
 
 from regrow.dead_letters import home, rules, store
-from regrow.dead_letters.policies import redrive_policy
-from regrow.dead_letters.rules import AttemptOutcome, Next, State
+from regrow.dead_letters.classes import NOTHING_KNOWN, Cause
+from regrow.dead_letters.policies import class_of, patience
+from regrow.dead_letters.rules import AttemptOutcome, Next, Past, State
+from regrow.dead_letters.store import Letter
 from regrow.engine import Engine
+from regrow.failures import FailureClass
 
 logger = structlog.get_logger(__name__)
 
@@ -22,23 +24,24 @@ _random = Random()  # noqa: S311 - spreads load, hides nothing
 
 def settle(engine: Engine, attempt: str) -> bool:
     """The redriven message succeeded (``attempt``: LETTER:TOKEN). False: settled before, or gone."""
-    letter_id, token = home.parse_reference(attempt)
-    won = engine.database.run(lambda connection: store.resolve(connection, letter_id, token, engine.clock()))
-    if won:
-        logger.info("letter.resolved", letter=letter_id, by="outcome")
-    return won
+    return settle_many(engine, [attempt])[0]
 
 
 def settle_many(engine: Engine, attempts: Sequence[str]) -> list[bool]:
-    """:func:`settle` for many, in transactions of 200; the answers in order."""
-    told = [home.parse_reference(attempt) for attempt in attempts]
-    won: list[bool] = []
-    for start in range(0, len(told), _CHUNK):
-        won += _resolve(engine, told[start : start + _CHUNK])
-    for (letter_id, _), first in zip(told, won, strict=True):
-        if first:
-            logger.info("letter.resolved", letter=letter_id, by="outcome")
-    return won
+    """The same for many at once, in transactions of 200; one answer each, in order.
+
+    After an error, those of earlier transactions are settled, and telling all of them again is safe.
+    """
+    parsed = [home.parse_reference(attempt) for attempt in attempts]
+    answers: list[bool] = []
+    for start in range(0, len(parsed), _CHUNK):
+        chunk = parsed[start : start + _CHUNK]
+        won = _resolve(engine, chunk)
+        for (letter_id, _), first in zip(chunk, won, strict=True):
+            if first:
+                logger.info("letter.resolved", letter=letter_id, by="outcome")
+        answers += won
+    return answers
 
 
 def _resolve(engine: Engine, told: Sequence[tuple[str, str]]) -> list[bool]:
@@ -46,34 +49,57 @@ def _resolve(engine: Engine, told: Sequence[tuple[str, str]]) -> list[bool]:
 
 
 def record_failure(
-    engine: Engine, attempt: str, error: str | None = None, *, retry_after: float | None = None
+    engine: Engine, attempt: str, error: str | None = None, cause: Cause | None = None
 ) -> State | None:
     """The redriven message failed again. Counts for the current attempt alone; None: it was not that.
 
-    ``retry_after``: seconds for which the receiver asks not to be tried; heeded up to
-    ``dead_letters.max_delay``.
+    ``error`` is a text for people, ``cause`` what the class of the failure is told by. What is told without
+    either (Celery's own callback knows no error) may be told once more with them, and is then decided anew.
     """
     letter_id, token = home.parse_reference(attempt)
 
     def work(connection: sa.Connection) -> Next | None:
         now = engine.clock()
         letter = store.current(connection, letter_id, token)
+        if letter is None and error is not None:
+            letter = store.amendable(connection, letter_id, token)
         if letter is None:
-            store.end_attempt(connection, token, now, AttemptOutcome.STALE, error)
+            store.end_attempts(connection, [token], now, AttemptOutcome.STALE, error)
             return None
-        # The failure may be told before the publisher has written that it sent the message.
-        made = letter.attempts + (1 if letter.state == State.LEASED else 0)
-        after = rules.after_failure(
-            made, redrive_policy(engine.settings.dead_letters, letter.max_retries), now, _random
-        )
-        if retry_after is not None:
-            asked = min(retry_after, engine.settings.dead_letters.max_delay)
-            after = rules.not_before(after, now + timedelta(seconds=asked))
-        store.move(connection, letter, after, now=now, attempts_made=made)
-        store.end_attempt(connection, token, now, AttemptOutcome.FAILED, error)
-        return after
+        return _fail(engine, connection, letter, token, error, cause or NOTHING_KNOWN)
 
     after = engine.database.run(work)
     if after is not None and after.state == State.QUARANTINED:
         logger.warning("letter.quarantined", letter=letter_id, reason=after.reason)
     return None if after is None else after.state
+
+
+def _fail(
+    engine: Engine, connection: sa.Connection, letter: Letter, token: str, error: str | None, cause: Cause
+) -> Next:
+    now, chosen = engine.clock(), engine.settings.dead_letters
+    # The failure may be told before the publisher has written that it sent the message.
+    made = letter.attempts + (1 if letter.state == State.LEASED else 0)
+    kind = class_of(chosen, cause)
+    allowed, age = patience(chosen, letter.max_retries), letter.age(now)
+    counts = rules.costs_attempt(kind, age, allowed)
+    past = Past(
+        redrives=made if counts else max(0, made - 1),
+        waits=0 if counts else letter.waits + 1,
+        of_class=letter.losses + 1 if kind is FailureClass.POISON else 1,
+        age=age,
+    )
+    after = rules.after_failure(kind, cause.retry_after, past, allowed, now, _random)
+    store.move(
+        connection,
+        letter,
+        after,
+        now=now,
+        attempts=past.redrives,
+        waits=past.waits,
+        losses=past.of_class if kind is FailureClass.POISON else letter.losses,
+        failure_class=kind if cause != NOTHING_KNOWN else letter.failure_class,
+    )
+    outcome = AttemptOutcome.FAILED if counts else AttemptOutcome.REFUSED
+    store.end_attempts(connection, [token], now, outcome, error, kind)
+    return after

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 
 from regrow.dead_letters.captured import Capture, from_wire, to_wire
+from regrow.dead_letters.classes import NOTHING_KNOWN, Cause
 from regrow.errors import LetterRefusedError
 
 
@@ -19,11 +20,13 @@ class Outcome:
 
     attempt: str
     error: str | None = None
+    cause: Cause = NOTHING_KNOWN
 
 
 def to_bytes(told: Capture | Outcome) -> bytes:
     if isinstance(told, Outcome):
-        return json.dumps({"outcome": {"attempt": told.attempt, "error": told.error}}).encode()
+        outcome = {"attempt": told.attempt, "error": told.error, "cause": told.cause.wire()}
+        return json.dumps({"outcome": outcome}).encode()
     return json.dumps({"capture": to_wire(told)}).encode()
 
 
@@ -34,8 +37,9 @@ def from_bytes(entry: bytes) -> Capture | Outcome:
         if "capture" in told:
             return from_wire(told["capture"])
         attempt, error = told["outcome"]["attempt"], told["outcome"].get("error")
+        cause = Cause.of_wire(told["outcome"].get("cause"))
     except (ValueError, KeyError, TypeError, AttributeError) as defect:
         raise LetterRefusedError(f"not a spool entry that this version can read: {defect!r}") from None
     if not isinstance(attempt, str) or not isinstance(error, str | None):
         raise LetterRefusedError("not a spool entry that this version can read: an outcome of no attempt")
-    return Outcome(attempt, error)
+    return Outcome(attempt, error, cause)

@@ -6,17 +6,18 @@ A success counts from whatever attempt, once: the update names the states it may
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from regrow.database.tables import capture_events, dead_letter_attempts, dead_letter_bodies, dead_letters
-from regrow.dead_letters import ledger
+from regrow.dead_letters import ledger, ordering, rules
+from regrow.dead_letters.captured import Priority
 from regrow.dead_letters.rules import SETTLED, UNSETTLED, AttemptOutcome, Next, State
+from regrow.failures import FailureClass
 
 ORIGIN = (
     "queue",
@@ -72,6 +73,17 @@ class Letter:
     traceparent: str | None = None
     code_version: str | None = None
     deliveries: int | None = None
+    failure_class: FailureClass = FailureClass.UNKNOWN
+    priority: Priority = "normal"
+    rank: datetime | None = None
+    waits: int = 0
+    losses: int = 0
+    useful_until: datetime | None = None
+    order_key: str | None = None
+
+    def age(self, now: datetime) -> float:
+        """Seconds since we have it."""
+        return (now - self.created_at).total_seconds()
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,8 @@ class Attempt:
     ended_at: datetime | None
     outcome: str | None
     error: str | None
+    service: str | None = None
+    failure_class: str | None = None
 
 
 @dataclass(frozen=True)
@@ -147,139 +161,37 @@ def seen_again(connection: sa.Connection, letter_id: str, times: int, at: dateti
     )
 
 
-def lease(
-    connection: sa.Connection,
-    *,
-    owner: str,
-    now: datetime,
-    seconds: float,
-    limit: int,
-    only: str | None = None,
-) -> list[Leased]:
-    """Take up to ``limit`` due letters, oldest due first, skipping what another worker is taking."""
-    query = (
-        sa.select(dead_letters)
-        .where(letters.state == State.PENDING, letters.due_at <= now)
-        .order_by(letters.due_at, letters.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    if only is not None:
-        query = query.where(letters.id == only)
-    due = [_letter(row) for row in connection.execute(query).mappings()]
-    if not due:
-        return []
-    ids = [letter.id for letter in due]
-    batch = secrets.token_hex(9)
-    until = now + timedelta(seconds=seconds)
-    connection.execute(
-        sa.insert(dead_letter_attempts),
-        [
-            {"token": _token(batch, letter_id), "letter_id": letter_id, "owner": owner, "leased_at": now}
-            for letter_id in ids
-        ],
-    )
-    # One statement for all of them: the database makes each token as _token() does.
-    connection.execute(
-        sa.update(dead_letters)
-        .where(letters.id.in_(ids))
-        .values(
-            state=State.LEASED,
-            lease_token=sa.literal(f"{batch}-") + sa.func.substr(letters.id, _TAIL + 1),
-            lease_owner=owner,
-            lease_until=until,
-        )
-    )
-    bodies = connection.execute(sa.select(dead_letter_bodies).where(dead_letter_bodies.c.letter_id.in_(ids)))
-    body_of = {row["letter_id"]: _body(row) for row in bodies.mappings()}
-    return [
-        Leased(
-            replace(
-                letter,
-                state=State.LEASED,
-                lease_token=_token(batch, letter.id),
-                lease_owner=owner,
-                lease_until=until,
-            ),
-            body_of[letter.id],
-        )
-        for letter in due
-    ]
-
-
-_TAIL = 19
-"""Where the random half of a letter's id begins."""
-
-
-def _token(batch: str, letter_id: str) -> str:
-    """A fencing token that nobody had before: the batch's 72 random bits and the letter's own 62."""
-    return f"{batch}-{letter_id[_TAIL:]}"
-
-
-def dispatched(
-    connection: sa.Connection, letter_id: str, token: str, *, now: datetime, deadline: datetime
-) -> bool:
-    """leased -> dispatched, if the token is current; False: its outcome, or another lease, came first."""
-    moved = connection.execute(
-        sa.update(dead_letters)
-        .where(letters.id == letter_id, letters.lease_token == token, letters.state == State.LEASED)
-        .values(state=State.DISPATCHED, attempts=letters.attempts + 1, lease_until=None, deadline=deadline)
-    )
-    connection.execute(
-        sa.update(dead_letter_attempts)
-        .where(attempts.token == token, attempts.dispatched_at.is_(None))
-        .values(dispatched_at=now)
-    )
-    return moved.rowcount == 1
-
-
 def resolve(connection: sa.Connection, letter_id: str, token: str, now: datetime) -> bool:
     """Settle by success, from whatever attempt; False when it was settled before. Keeps the evidence."""
-    moved = connection.execute(
-        sa.update(dead_letters)
-        .where(letters.id == letter_id, letters.state.in_(UNSETTLED))
-        .values(**_RESOLVED, settled_at=now)
-    )
-    won = moved.rowcount == 1
-    if won:
-        ledger.settled(connection, [letter_id], State.RESOLVED)
-    end_attempt(connection, token, now, AttemptOutcome.SUCCEEDED if won else AttemptOutcome.SUCCEEDED_AGAIN)
-    return won
+    return resolve_many(connection, [(letter_id, token)], now)[0]
 
 
 def resolve_many(connection: sa.Connection, told: Sequence[tuple[str, str]], now: datetime) -> list[bool]:
     """:func:`resolve` for many pairs of letter id and token, in five statements; the answers in order."""
     query = (
-        sa.select(letters.id)
+        sa.select(letters.id, letters.service, letters.order_key)
         .where(letters.id.in_({letter_id for letter_id, _ in told}), letters.state.in_(UNSETTLED))
         .with_for_update()
     )
-    unsettled = set(connection.execute(query).scalars())
-    open_yet = set(unsettled)
+    unsettled = connection.execute(query).all()
+    if unsettled:
+        connection.execute(
+            sa.update(dead_letters)
+            .where(letters.id.in_([row.id for row in unsettled]))
+            .values(state=State.RESOLVED, settled_at=now, reason=None, **_OUT_OF_FLIGHT)
+        )
+        ledger.settled(connection, sorted(row.id for row in unsettled), State.RESOLVED)
+    for service, key in {(row.service, row.order_key) for row in unsettled if row.order_key is not None}:
+        ordering.wake(connection, service, key)
+    open_yet = {row.id for row in unsettled}
     won = []
     for letter_id, _ in told:  # of two that tell the same letter, the first one settles it
         won.append(letter_id in open_yet)
         open_yet.discard(letter_id)
-    if unsettled:
-        connection.execute(
-            sa.update(dead_letters).where(letters.id.in_(unsettled)).values(**_RESOLVED, settled_at=now)
-        )
-        ledger.settled(connection, sorted(unsettled), State.RESOLVED)
     for outcome, first in ((AttemptOutcome.SUCCEEDED, True), (AttemptOutcome.SUCCEEDED_AGAIN, False)):
         tokens = [token for (_, token), was_first in zip(told, won, strict=True) if was_first is first]
-        if tokens:
-            _end_attempts(connection, attempts.token.in_(tokens), now, outcome, None)
+        end_attempts(connection, tokens, now, outcome)
     return won
-
-
-_RESOLVED: dict[str, Any] = {
-    "state": State.RESOLVED,
-    "lease_token": None,
-    "lease_owner": None,
-    "lease_until": None,
-    "deadline": None,
-    "reason": None,
-}
 
 
 def current(connection: sa.Connection, letter_id: str, token: str) -> Letter | None:
@@ -294,52 +206,82 @@ def current(connection: sa.Connection, letter_id: str, token: str) -> Letter | N
         .with_for_update()
     )
     row = connection.execute(query).mappings().first()
-    return _letter(row) if row else None
+    return letter_of(row) if row else None
+
+
+def amendable(connection: sa.Connection, letter_id: str, token: str) -> Letter | None:
+    """The letter, locked, if ``token`` is that of its last attempt, which failed and nobody said why.
+
+    Celery's own callback tells that a task failed; an app with Regrow installed tells the same attempt's
+    error too, and may be the second to speak.
+    """
+    letter = locked(connection, letter_id)
+    if letter is None or letter.state not in {State.PENDING, State.QUARANTINED}:
+        return None
+    query = (
+        sa.select(attempts.token, attempts.outcome, attempts.error)
+        .where(attempts.letter_id == letter_id)
+        .order_by(attempts.leased_at.desc())
+        .limit(1)
+    )
+    last = connection.execute(query).first()
+    if last is None or (last.token, last.outcome, last.error) != (token, AttemptOutcome.FAILED, None):
+        return None
+    return letter
+
+
+_OUT_OF_FLIGHT: Mapping[str, None] = dict.fromkeys(
+    ("lease_token", "lease_owner", "lease_until", "deadline", "inflight_key")
+)
 
 
 def move(
-    connection: sa.Connection, letter: Letter, to: Next, *, now: datetime, attempts_made: int | None = None
+    connection: sa.Connection, letter: Letter, to: Next, *, now: datetime, **changed: int | str | None
 ) -> None:
     """Out of flight, or by hand: the lease ends and the letter waits for its due time or for a person.
 
-    The caller holds the row's lock (see :func:`current` and :func:`locked`).
+    ``changed``: other columns that change with it. The caller holds the row's lock (see :func:`current` and
+    :func:`locked`).
     """
     values: dict[str, Any] = {
         "state": to.state,
-        "lease_token": None,
-        "lease_owner": None,
-        "lease_until": None,
-        "deadline": None,
         "reason": to.reason,
         "settled_at": now if to.state in SETTLED else None,
+        **_OUT_OF_FLIGHT,
+        **changed,
     }
-    if to.due_at is not None:
-        values["due_at"] = to.due_at
-    if attempts_made is not None:
-        values["attempts"] = attempts_made
+    if to.state == State.PENDING:
+        due = to.due_at or letter.due_at
+        values["due_at"] = due
+        values["rank"] = rules.rank_of(due, letter.priority, letter.age(now))
     connection.execute(sa.update(dead_letters).where(letters.id == letter.id).values(values))
     ledger.moved(connection, letter.service, letter.state, to.state)
+    ordering.park(connection, letter.service, letter.order_key)
+    ordering.wake(connection, letter.service, letter.order_key)
 
 
-def end_attempt(
-    connection: sa.Connection, token: str, now: datetime, outcome: AttemptOutcome, error: str | None = None
-) -> None:
-    """Write how an attempt ended. A later, truer word (a success after silence) replaces an earlier one."""
-    _end_attempts(connection, attempts.token == token, now, outcome, error)
-
-
-def _end_attempts(
+def end_attempts(
     connection: sa.Connection,
-    which: sa.ColumnElement[bool],
+    tokens: Sequence[str],
     now: datetime,
     outcome: AttemptOutcome,
-    error: str | None,
+    error: str | None = None,
+    failure_class: str | None = None,
 ) -> None:
-    final = [AttemptOutcome.SUCCEEDED, AttemptOutcome.SUCCEEDED_AGAIN, AttemptOutcome.FAILED]
+    """Write how attempts ended. A truer word replaces an earlier one: success > failure > silence."""
+    if not tokens:
+        return
+    truer: sa.ColumnElement[bool] = attempts.outcome.in_(
+        [AttemptOutcome.SUCCEEDED, AttemptOutcome.SUCCEEDED_AGAIN]
+    )
+    if outcome not in {AttemptOutcome.SUCCEEDED, AttemptOutcome.SUCCEEDED_AGAIN}:
+        failed = attempts.outcome == AttemptOutcome.FAILED
+        # The same failure told again, and this time with its error, says more.
+        truer |= failed if error is None else sa.and_(failed, attempts.error.is_not(None))
     connection.execute(
         sa.update(dead_letter_attempts)
-        .where(which, sa.or_(attempts.outcome.is_(None), attempts.outcome.not_in(final)))
-        .values(ended_at=now, outcome=outcome, error=error)
+        .where(attempts.token.in_(tokens), sa.or_(attempts.outcome.is_(None), sa.not_(truer)))
+        .values(ended_at=now, outcome=outcome, error=error, failure_class=failure_class)
     )
 
 
@@ -354,14 +296,14 @@ def overdue(connection: sa.Connection, now: datetime, limit: int) -> list[Letter
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        late += [_letter(row) for row in connection.execute(query).mappings()]
+        late += [letter_of(row) for row in connection.execute(query).mappings()]
     return late
 
 
 def locked(connection: sa.Connection, letter_id: str) -> Letter | None:
     query = sa.select(dead_letters).where(letters.id == letter_id).with_for_update()
     row = connection.execute(query).mappings().first()
-    return _letter(row) if row else None
+    return letter_of(row) if row else None
 
 
 def find_id(connection: sa.Connection, letter_or_event: str) -> str | None:
@@ -391,7 +333,7 @@ def read(connection: sa.Connection, letter_id: str) -> tuple[Letter, Body, list[
         .where(attempts.letter_id == letter_id)
         .order_by(attempts.leased_at, attempts.token)
     ).mappings()
-    return _letter(row), _body(row), [Attempt(**line) for line in history]
+    return letter_of(row), body_of(row), [Attempt(**line) for line in history]
 
 
 def page(
@@ -414,7 +356,7 @@ def page(
             query = query.where(column == value)
     if before is not None:
         query = query.where(letters.id < before)
-    return [_letter(row) for row in connection.execute(query).mappings()]
+    return [letter_of(row) for row in connection.execute(query).mappings()]
 
 
 def counts(connection: sa.Connection) -> dict[str, int]:
@@ -462,10 +404,16 @@ def purge_settled(connection: sa.Connection, before: datetime, limit: int) -> in
     return len(rows)
 
 
-def _letter(row: Any) -> Letter:
+def letter_of(row: Any) -> Letter:
     values = {name: row[name] for name in Letter.__dataclass_fields__}
-    return Letter(**{**values, "state": State(values["state"])})
+    return Letter(
+        **{
+            **values,
+            "state": State(values["state"]),
+            "failure_class": FailureClass(values["failure_class"]),
+        }
+    )
 
 
-def _body(row: Any) -> Body:
+def body_of(row: Any) -> Body:
     return Body(row["content_type"], row["content_encoding"], row["headers"], row["body"])

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from regrow import redis_url
 from regrow.breakers.kinds import KINDS
+from regrow.failures import FailureClass
 from regrow.settings.checks import CheckSettings, Percent, Seconds
 from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
 
@@ -21,6 +22,7 @@ Profile = Literal["production", "development", "testing"]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _divided_as_meant(url: SecretStr) -> SecretStr:
@@ -198,9 +200,26 @@ class TempFilesSettings(Section):
         return roots
 
 
+class RedriveSettings(Section):
+    """How fast the letters of one service go home, where it is not as in `[dead_letters]`."""
+
+    rate: Rate | None = None
+    """Letters a second, at most."""
+    burst: Positive | None = None
+    """Letters at once, after a pause."""
+    slow_start: Annotated[float, Field(ge=0)] | None = None
+    """After its breaker closed, the rate rises from a tenth to the whole within so many seconds."""
+
+
 class DeadLetterSettings(Section):
     max_retries: Count
     """Redrives before a letter waits for a person, unless its capture says another number."""
+    unknown_retries: Count
+    """The same for failures of no known class: few."""
+    min_age: Annotated[float, Field(ge=0)]
+    """A letter younger than this is redriven further though its redrives are used up."""
+    patience: Seconds
+    """While a letter is younger than this, a dependency that is down costs it no redrive."""
     base_delay: Seconds
     """Before the first redrive; doubled for each further one."""
     max_delay: Seconds
@@ -225,6 +244,16 @@ class DeadLetterSettings(Section):
     """The folder of archives; a relative one lies in `home`. "off": purge without an archive."""
     tombstone_days: Positive
     """The events of purged letters are known for so long; no spool may hold older ones."""
+    rate: Rate
+    """Letters a second that go home to one service, at most."""
+    burst: Positive
+    """Letters that go home to one service at once, after a pause."""
+    slow_start: Annotated[float, Field(ge=0)]
+    """After a service's breaker closed, the rate rises from a tenth to the whole within so many seconds."""
+    classes: dict[str, FailureClass]
+    """The class of failure by the dotted name of an exception class; see docs/dead-letters.md."""
+    services: dict[str, RedriveSettings]
+    """Rates by service; see below."""
     routes: dict[str, RouteSettings]
     """Ways home by message type; see below."""
     queues: dict[str, DeadLetterQueue]
@@ -238,6 +267,15 @@ class DeadLetterSettings(Section):
             )
             raise ValueError(msg)
         return self
+
+    def redrive(self, service: str) -> tuple[float, int, float]:
+        """Rate (letters a second), burst (letters) and slow start (seconds) of a service."""
+        own = self.services.get(service, RedriveSettings())
+        return (
+            self.rate if own.rate is None else own.rate,
+            self.burst if own.burst is None else own.burst,
+            self.slow_start if own.slow_start is None else own.slow_start,
+        )
 
 
 class BreakerSettings(Section):
@@ -361,6 +399,7 @@ __all__ = [
     "Percent",
     "Profile",
     "RedisSettings",
+    "RedriveSettings",
     "ReportSettings",
     "RouteSettings",
     "Settings",

@@ -70,11 +70,12 @@ def _redrive(summary: Summary) -> str:
     if leased:
         what = {
             "sent home": summary["dispatched"] + summary["resolved"],
-            "held by an open breaker": summary["held"],
             "put back, the broker was away": summary["released"],
             "into quarantine": summary["quarantined"],
         }
         parts.append(f"{counted(leased, 'letter')} due: {_nonzero((n, name) for name, n in what.items())}")
+    if summary["held"]:
+        parts.append(f"{counted(summary['held'], 'service')} held back by an open breaker")
     if summary["returned"]:
         parts.append(f"{counted(summary['returned'], 'letter')} taken back that nobody answered for")
     return "; ".join(parts) or "No letter was due"

@@ -69,3 +69,41 @@ def test_the_lock_is_held_until_the_migration_is_committed(mysql_url: str) -> No
     assert None not in holders
     database.close()
     watcher.close()
+
+
+def test_letters_of_an_earlier_version_survive_with_bodies_and_attempts(database_url: str) -> None:
+    database = Database(database_url)
+    database.upgrade("0006")
+    at = "2026-05-04 03:02:01"
+    kept = {
+        "dead_letters": {
+            **dict.fromkeys(("id", "idempotency_key", "service", "message_type", "confirm"), "a"),
+            **dict.fromkeys(("error_class", "error_message", "fingerprint"), "a"),
+            **dict.fromkeys(("generation", "seen", "attempts", "max_retries"), 1),
+            **dict.fromkeys(("due_at", "first_failed_at", "last_failed_at", "created_at"), at),
+            "state": "pending",
+        },
+        "dead_letter_bodies": {
+            "letter_id": "a",
+            "content_type": "t",
+            "content_encoding": "u",
+            "headers": "{}",
+            "body": b"1",
+        },
+        "dead_letter_attempts": {"token": "t", "letter_id": "a", "owner": "o", "leased_at": at},
+    }
+    with database.transaction() as connection:
+        for table, row in kept.items():
+            connection.execute(sa.table(table, *map(sa.column, row)).insert(), row)
+    database.upgrade()
+    query = sa.select(metadata.tables["dead_letters"])
+    with database.snapshot() as connection:
+        row = connection.execute(query).mappings().one()
+    assert (row["rank"], row["failure_class"], row["priority"]) == (row["due_at"], "unknown", "normal")
+    assert (row["waits"], row["order_key"]) == (0, None)
+    database.downgrade("0006")
+    with database.snapshot() as connection:
+        for table in kept:
+            count = sa.select(sa.func.count()).select_from(sa.table(table))
+            assert connection.execute(count).scalar() == 1
+    database.close()

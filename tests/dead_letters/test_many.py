@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regrow.dead_letters import service, store
+from regrow.dead_letters import leasing, service, store
 from regrow.dead_letters.home import attempt_reference
 from regrow.engine import Engine
 from tests.dead_letters.conftest import Clock, call
@@ -10,7 +10,9 @@ from tests.dead_letters.conftest import Clock, call
 
 def leased(engine: Engine, clock: Clock, limit: int = 10) -> list[store.Leased]:
     return engine.database.run(
-        lambda connection: store.lease(connection, owner="w", now=clock.now, seconds=60, limit=limit)
+        lambda connection: leasing.lease(
+            connection, "payments", owner="w", now=clock.now, seconds=60, limit=limit
+        )
     )
 
 

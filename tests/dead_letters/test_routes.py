@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.dead_letters import routes, service, store
+from regrow.dead_letters import leasing, routes, service
 from regrow.dead_letters.home import HEADER, Raw
 from regrow.dead_letters.posting import EFFECT_KEY, kept_headers, posting_of
 from regrow.dead_letters.route import Outbound
@@ -176,7 +176,9 @@ def test_a_task_on_another_broker_carries_no_callbacks_that_nobody_would_hear(fi
     engine.database.upgrade()
     service.capture(engine, call(message_type="letter", idempotency_key="order-7"))
     leased = engine.database.run(
-        lambda c: store.lease(c, owner="x", now=datetime(2100, 1, 1, tzinfo=UTC), seconds=9, limit=1)
+        lambda c: leasing.lease(
+            c, "payments", owner="x", now=datetime(2100, 1, 1, tzinfo=UTC), seconds=9, limit=1
+        )
     )
     route.send(Outbound.of(leased[0]))
     ((_, message),) = post.home

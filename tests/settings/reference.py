@@ -53,6 +53,7 @@ def tables() -> str:
         ),
         _table("`[dead_letters.queues.NAME]`", routes.DeadLetterQueue, None),
         _table("`[brokers.NAME]`", routes.BrokerSettings, None),
+        _table("`[dead_letters.services.NAME]`", models.RedriveSettings, None),
         _table("`[[temp_files.roots]]`", models.TempFileRoot, None),
         _table("`[health.checks.NAME]`, every kind", checks._Check, None),
     ]

@@ -1,0 +1,207 @@
+"""Taking due letters for a redrive, in SQL steps inside the caller's transaction.
+
+A service's letters stand in an index by their stored rank, so that a lease reads and locks no more rows than
+it takes and several workers take different ones (SKIP LOCKED). An order that had to be computed would make
+the first worker lock the whole table. SQLite has one writer at a time, which comes to the same.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from regrow.database.tables import dead_letter_attempts, dead_letter_bodies, dead_letters
+from regrow.dead_letters import ordering
+from regrow.dead_letters.rules import PENALTY, State
+from regrow.dead_letters.store import Leased, Letter, body_of, letter_of
+
+letters = dead_letters.c
+attempts = dead_letter_attempts.c
+
+# Without it a planner may sort, and a sort locks every row that it reads.
+_BY_RANK = f"FORCE INDEX ({next(i.name for i in dead_letters.indexes if 'rank' in i.columns)})"
+
+
+def services(connection: sa.Connection) -> list[str]:
+    """Every service that has letters, by name; one dive into the index for each."""
+    found: list[str] = []
+    following = sa.select(sa.func.min(letters.service)).where(letters.service > sa.bindparam("last"))
+    while (name := connection.execute(following, {"last": found[-1] if found else ""}).scalar()) is not None:
+        found.append(name)
+    return found
+
+
+def lease(
+    connection: sa.Connection,
+    service: str,
+    *,
+    owner: str,
+    now: datetime,
+    seconds: float,
+    limit: int,
+) -> list[Leased]:
+    """Take up to ``limit`` due letters of a service by rank, skipping what another worker is taking.
+
+    IntegrityError: another worker was faster with a letter of the same order key; nothing is taken.
+    """
+    query = (
+        sa.select(dead_letters)
+        .where(
+            letters.service == service,
+            letters.state == State.PENDING,
+            # No letter stands further behind its due time; beyond it the index need not be read.
+            letters.rank <= now + timedelta(seconds=max(PENALTY.values())),
+            letters.due_at <= now,
+            sa.or_(letters.useful_until.is_(None), letters.useful_until > now),
+        )
+        .order_by(letters.rank, letters.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .with_hint(dead_letters, _BY_RANK, "mysql")
+        .with_hint(dead_letters, _BY_RANK, "mariadb")
+    )
+    return _take(connection, _letters(connection, query), owner, now, seconds)
+
+
+def lease_one(
+    connection: sa.Connection, letter_id: str, *, owner: str, now: datetime, seconds: float
+) -> list[Leased]:
+    """Take this letter, if it is due and nobody has it."""
+    query = (
+        sa.select(dead_letters)
+        .where(
+            letters.id == letter_id,
+            letters.state == State.PENDING,
+            letters.rank.is_not(None),
+            letters.due_at <= now,
+            sa.or_(letters.useful_until.is_(None), letters.useful_until > now),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    return _take(connection, _letters(connection, query), owner, now, seconds)
+
+
+def _letters(connection: sa.Connection, query: sa.Select[Any]) -> list[Letter]:
+    return [letter_of(row) for row in connection.execute(query).mappings()]
+
+
+def _take(
+    connection: sa.Connection, candidates: Sequence[Letter], owner: str, now: datetime, seconds: float
+) -> list[Leased]:
+    due = _whose_turn_it_is(connection, candidates)
+    if not due:
+        return []
+    ids = [letter.id for letter in due]
+    batch = secrets.token_hex(9)
+    until = now + timedelta(seconds=seconds)
+    connection.execute(
+        sa.insert(dead_letter_attempts),
+        [
+            {
+                "token": _token(batch, letter.id),
+                "letter_id": letter.id,
+                "owner": owner,
+                "leased_at": now,
+                "service": letter.service,
+            }
+            for letter in due
+        ],
+    )
+    # One statement for all of them: the database makes each token as _token() does.
+    connection.execute(
+        sa.update(dead_letters)
+        .where(letters.id.in_(ids))
+        .values(
+            state=State.LEASED,
+            lease_token=sa.literal(f"{batch}-") + sa.func.substr(letters.id, _TAIL + 1),
+            lease_owner=owner,
+            lease_until=until,
+            inflight_key=letters.order_key,
+        )
+    )
+    bodies = connection.execute(sa.select(dead_letter_bodies).where(dead_letter_bodies.c.letter_id.in_(ids)))
+    found = {row["letter_id"]: body_of(row) for row in bodies.mappings()}
+    return [
+        Leased(
+            replace(
+                letter,
+                state=State.LEASED,
+                lease_token=_token(batch, letter.id),
+                lease_owner=owner,
+                lease_until=until,
+            ),
+            found[letter.id],
+        )
+        for letter in due
+    ]
+
+
+def _whose_turn_it_is(connection: sa.Connection, candidates: Sequence[Letter]) -> list[Letter]:
+    """All but those that another letter of their order key goes before; these are parked behind it."""
+    keys = {letter.order_key: letter.service for letter in candidates if letter.order_key is not None}
+    if not keys:
+        return list(candidates)
+    (service,) = set(keys.values())
+    first = ordering.heads(connection, service, keys)
+    busy = ordering.in_flight(connection, service, keys)
+    for key in keys:
+        ordering.park(connection, service, key)
+    return [
+        letter
+        for letter in candidates
+        if letter.order_key is None
+        or (first.get(letter.order_key) == letter.id and letter.order_key not in busy)
+    ]
+
+
+_TAIL = 19
+"""Where the random half of a letter's id begins."""
+
+
+def _token(batch: str, letter_id: str) -> str:
+    """A fencing token that nobody had before: the batch's 72 random bits and the letter's own 62."""
+    return f"{batch}-{letter_id[_TAIL:]}"
+
+
+def dispatched(
+    connection: sa.Connection, sent: Sequence[tuple[str, str]], *, now: datetime, deadline: datetime
+) -> int:
+    """leased -> dispatched for each (letter id, token) whose token is current; returns how many.
+
+    For the others their outcome, or another lease, came first.
+    """
+    if not sent:
+        return 0
+    tokens = [token for _, token in sent]
+    moved = connection.execute(
+        sa.update(dead_letters)
+        .where(
+            letters.id.in_([letter_id for letter_id, _ in sent]),
+            letters.lease_token.in_(tokens),  # a token is that of one letter alone
+            letters.state == State.LEASED,
+        )
+        .values(state=State.DISPATCHED, attempts=letters.attempts + 1, lease_until=None, deadline=deadline)
+    )
+    connection.execute(
+        sa.update(dead_letter_attempts)
+        .where(attempts.token.in_(tokens), attempts.dispatched_at.is_(None))
+        .values(dispatched_at=now)
+    )
+    return moved.rowcount
+
+
+def no_longer_useful(connection: sa.Connection, now: datetime, limit: int) -> list[Letter]:
+    """Pending letters whose usefulness is over, locked for the caller."""
+    query = (
+        sa.select(dead_letters)
+        .where(letters.state == State.PENDING, letters.useful_until <= now)
+        .order_by(letters.useful_until)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [letter_of(row) for row in connection.execute(query).mappings()]
