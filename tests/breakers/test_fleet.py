@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import multiprocessing
 import os
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 
@@ -22,21 +18,8 @@ from regrow.breakers.redis_store import RedisStore
 from regrow.breakers.reporter import Reporter
 from regrow.breakers.service import CircuitBreaker
 from regrow.errors import CircuitOpenError
+from tests.breakers.callers import admitted, fails, run
 from tests.waiting import eventually
-
-
-class Refused(Exception):
-    pass
-
-
-def fail():
-    raise Refused
-
-
-def fails(breaker, times=5):
-    for _ in range(times):
-        with contextlib.suppress(Refused, CircuitOpenError):
-            breaker.call(fail)
 
 
 @pytest.fixture
@@ -64,30 +47,6 @@ def whole_process(redis_url, monkeypatch):
     yield reporter
     reporter.close()
     monkeypatch.setattr(this_process, "_reporter", before)
-
-
-def run(code: str, redis_url: str, **options) -> subprocess.Popen:
-    head = textwrap.dedent(
-        """
-        import os, sys, time
-        import regrow
-        def fail():
-            raise OSError
-        def fails(breaker, times=5):
-            for _ in range(times):
-                try:
-                    breaker.call(fail)
-                except (OSError, regrow.CircuitOpenError):
-                    pass
-        """
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", head + textwrap.dedent(code)],
-        env={**os.environ, "REGROW_REDIS_URL": redis_url},
-        text=True,
-        stdout=subprocess.PIPE,
-        **options,
-    )
 
 
 def test_a_trip_in_one_process_refuses_calls_in_the_other(process):
@@ -203,63 +162,6 @@ QUICK = {"recovery_timeout": 0.3, "success_threshold": 2}
 
 
 class TestProbes:
-    def test_a_recovering_fleet_makes_one_probe_at_a_time_and_closes(self, process):
-        fleet = [process(**QUICK) for _ in range(4)]
-        fails(fleet[0])
-        eventually(lambda: all(breaker.state != "closed" for breaker in fleet), 5)
-        inside, most, lock = 0, 0, threading.Lock()
-
-        def work():
-            nonlocal inside, most
-            with lock:
-                inside += 1
-                most = max(most, inside)
-            time.sleep(0.02)
-            with lock:
-                inside -= 1
-
-        threads = [threading.Thread(target=until_closed, args=(breaker, work)) for breaker in fleet * 2]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(20)
-        assert [breaker.state for breaker in fleet] == ["closed"] * 4
-        assert most == 1
-
-    def test_a_killed_prober_is_replaced(self, process, redis_url):
-        breaker = process(**QUICK)
-        fails(breaker)
-        prober = run(
-            """
-            breaker = regrow.CircuitBreaker("payments", recovery_timeout=0.3, success_threshold=2)
-            while True:
-                try:
-                    permit = breaker.admit()
-                    if permit._probe is not None:
-                        break
-                    permit.release()
-                except regrow.CircuitOpenError:
-                    pass
-                time.sleep(0.01)
-            print("probing", flush=True)
-            time.sleep(60)
-            """,
-            redis_url,
-        )
-        assert prober.stdout.readline() == "probing\n"
-        with pytest.raises(CircuitOpenError):
-            breaker.call(lambda: 1)
-        prober.kill()
-        prober.wait()
-
-        def probe():
-            try:
-                return breaker.call(lambda: "probed")
-            except CircuitOpenError:
-                return None
-
-        assert eventually(probe, 6) == "probed"
-
     def test_a_long_probe_keeps_its_lease(self, process):
         breaker, other = process(**QUICK), process(**QUICK)
         fails(breaker)
@@ -306,22 +208,6 @@ class TestProbes:
                 return 1
 
             assert asyncio.run(rare.call_async(answer)) == 1
-
-
-def admitted(breaker):
-    try:
-        return breaker.admit()
-    except CircuitOpenError:
-        return None
-
-
-def until_closed(breaker, work):
-    deadline = time.monotonic() + 15
-    while breaker.state != "closed" and time.monotonic() < deadline:
-        try:
-            breaker.call(work)
-        except CircuitOpenError:
-            time.sleep(0.002)
 
 
 def test_an_order_given_in_one_process_holds_in_all(process, client):

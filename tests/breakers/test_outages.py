@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
 import time
@@ -11,25 +10,11 @@ import pytest
 import redis
 
 from regrow.breakers import show
-from regrow.breakers.redis_store import RedisStore, state_key
-from regrow.breakers.reporter import Reporter
+from regrow.breakers.redis_store import state_key
 from regrow.breakers.service import CircuitBreaker
 from regrow.errors import CircuitOpenError, StoreUnavailableError
+from tests.breakers.callers import Refused, fail, fails
 from tests.waiting import eventually
-
-
-class Refused(Exception):
-    pass
-
-
-def fail():
-    raise Refused
-
-
-def fails(breaker, times=5):
-    for _ in range(times):
-        with contextlib.suppress(Refused, CircuitOpenError):
-            breaker.call(fail)
 
 
 @pytest.fixture
@@ -121,8 +106,7 @@ def test_without_redis_a_process_trips_and_recovers_by_itself(process, own_redis
     fails(breaker, 1)
     eventually(lambda: breaker._reporter.local, 5)
     fails(breaker, 4)
-    with pytest.raises(CircuitOpenError):
-        breaker.call(int)
+    eventually(lambda: breaker.state == "open", 5, every=0.01)  # at once, or after the turn that is under way
     time.sleep(0.31)
     assert breaker.call(int) == 0
     assert breaker.state == "closed"
@@ -212,18 +196,6 @@ def test_evidence_right_after_redis_was_emptied_is_not_lost(process, own_redis):
         client.delete(state_key("payments"), "regrow:{breaker:payments}:transitions")
     fails(breaker)
     eventually(lambda: status(own_redis).state == "open", 5)
-
-
-def test_a_redis_that_was_never_there_is_no_reason_not_to_work():
-    reporter = Reporter(RedisStore.from_url("redis://127.0.0.1:1/0"))
-    try:
-        breaker = CircuitBreaker("payments", reporter=reporter)
-        assert breaker.call(lambda: 42) == 42
-        fails(breaker)
-        eventually(lambda: breaker.state == "open", 5)
-        assert breaker._reporter.local
-    finally:
-        reporter.close()
 
 
 def test_an_order_that_would_not_reach_the_fleet_is_refused(process, own_redis):

@@ -104,18 +104,6 @@ def test_each_shape_can_be_the_probe_whose_failure_opens_it_again(make, shape):
     assert [str(step.to_state) for step in told] == ["open", "half_open", "open"]
 
 
-def test_one_async_run_per_call_is_one_breaker(make):
-    breaker = make()
-
-    async def answer():
-        return 42
-
-    for _ in range(3):
-        assert asyncio.run(breaker.call_async(answer)) == 42
-    times(5, lambda: asyncio.run(breaker.call_async(fail_async)))
-    assert breaker.state == "open"
-
-
 def test_arguments_and_results_pass_through(make):
     breaker = make()
     assert breaker.call(divmod, 7, 2) == (3, 1)
@@ -288,17 +276,6 @@ def test_a_hundred_tasks_in_one_loop_keep_their_own_blocks_apart(make):
         return await asyncio.gather(*(one(number) for number in range(100)))
 
     assert asyncio.run(all_of_them()) == list(range(100))
-
-
-def test_no_lock_is_held_across_the_users_code(make):
-    breaker = make()
-    meeting = threading.Barrier(8)
-    threads = [threading.Thread(target=breaker.call, args=(meeting.wait, 10)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(12)
-    assert not meeting.broken, "eight calls met inside"
 
 
 def test_a_generator_is_refused_because_guarding_it_would_guard_nothing(make):

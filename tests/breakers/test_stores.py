@@ -151,17 +151,6 @@ def test_keys_share_one_slot_and_do_not_stay_for_ever(redis_url):
         assert client.ttl(state_key("payments")) == -1, "an order without an end is not forgotten"
 
 
-def test_memory_in_redis_is_bounded_however_long_a_breaker_is_used():
-    server = fakeredis.FakeRedis()
-    store = RedisStore(server)
-    with time_machine.travel(1_800_000_000, tick=False) as clock:
-        for sequence in range(1, 400):
-            clock.shift(0.7)
-            store.apply("payments", CONFIG, Report(0, 2, 1, 0, reporter="host-1", sequence=sequence))
-    assert len(server.hget(state_key("payments"), "window")) < 60 * 30
-    assert len(server.keys("*")) <= 4
-
-
 def test_epochs_go_on_after_the_state_is_gone(redis_url):
     store = RedisStore.from_url(redis_url)
     epoch = trip(store).breaker.epoch
