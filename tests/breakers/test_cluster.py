@@ -123,7 +123,9 @@ def test_the_loss_of_a_node_is_the_loss_of_its_breakers_alone(own_cluster, make_
     for replica in own_cluster.nodes[3:]:
         replica.kill()  # nobody takes over
     shared = make_reporter(own_cluster.url)
-    breakers = [CircuitBreaker(name, reporter=shared, failure_threshold=1000) for name in NAMES]
+    breakers = [
+        CircuitBreaker(name, reporter=shared, failure_threshold=1000, window_size=10**6) for name in NAMES
+    ]
     for breaker in breakers:
         breaker.call(int)
         eventually(lambda: breaker._cell.fleet, 5)  # noqa: B023
