@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import re
 import signal
 import statistics
 import threading
@@ -17,10 +18,11 @@ import redis
 
 from benchmarks.peers import Guard, Missing, contender, Policy
 from benchmarks.reach import Reach, interleaved
-from regrow.breakers.redis_store import TIMEOUT, RedisStore
+from regrow.breakers.redis_store import TIMEOUT, RedisStore, state_key
 from regrow.breakers.reporter import Reporter
 from regrow.redis import connect
-from tests.servers import RedisServer
+from regrow.redis_cluster import ClusterClient
+from tests.servers import RedisCluster, RedisSentinel, RedisServer
 from tests.waiting import eventually
 
 import regrow
@@ -28,6 +30,7 @@ import regrow
 REPETITIONS = 9
 A_RUN = 0.1  # seconds that one run of one contender takes, about
 FROZEN_SECONDS = 3.0
+COMMAND = re.compile(rb"(?:^|\r\n)\*\d+\r\n\$")
 FAILS = 50  # one call in so many fails while the latency is looked at
 
 SYNC = {
@@ -63,7 +66,11 @@ def _measure(server: RedisServer) -> list[Reach]:
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(_counted(server.url))
         trips = _round_trips(server, ours)  # while no other client is there
-        worst = _latency_frozen(server, ours)
+        worst = {"frozen": _latency(ours, lambda: _redis_frozen(server, ours))}
+        worst["killed"] = _latency(ours, lambda: _redis_killed(server, ours))
+        worst["flushed"] = _latency(ours, lambda: _redis_flushed(server, ours))
+        worst["failed over by a Sentinel"] = _latency_failed_over(RedisSentinel())
+        worst["failed over in a cluster"] = _latency_failed_over(RedisCluster(replicas=True))
         runs, missing = _runs(server, ours, stack)
         costs = interleaved(runs, REPETITIONS)
     _show(costs, missing)
@@ -72,15 +79,21 @@ def _measure(server: RedisServer) -> list[Reach]:
         f" ({trips.at_server} commands at the server, {trips.by_reporter} of them the reporter's,"
         f" {trips.by_reporter / trips.seconds:.0f} a second)"
     )
-    print(
-        f"admit + record over {FROZEN_SECONDS:g} s from the moment Redis froze, one call in {FAILS} failing:"
-        f" p50 {worst[0.5]:.1f} µs, p99 {worst[0.99]:.1f} µs, p99.9 {worst[0.999]:.1f} µs"
-    )
-    found = [
-        Reach("breaker_round_trips_closed_calls", trips.by_callers, "<=", 0),
-        Reach("breaker_round_trips_frozen_calls", worst["round_trips"], "<=", 0),
-        Reach("breaker_p999_frozen_milliseconds", worst[0.999] / 1000, "<=", 1.0),
-    ]
+    print(f"\nadmit + record under load, one call in {FAILS} failing, from the moment Redis was\n")
+    for outage, found in worst.items():
+        print(
+            f"  {outage:26} {found.calls:7} calls: p50 {found.p50:.1f} µs, p99 {found.p99:.1f} µs,"
+            f" p99.9 {found.p999:.1f} µs, longest {found.longest / 1e3:.1f} ms,"
+            f" {found.round_trips} round trips, {found.errors} errors"
+        )
+    found = [Reach("breaker_round_trips_closed_calls", trips.by_callers, "<=", 0)]
+    for outage, seen in worst.items():
+        name = outage.split(" by ")[0].replace(" ", "_")
+        found += [
+            Reach(f"breaker_round_trips_{name}_calls", seen.round_trips, "<=", 0),
+            Reach(f"breaker_p999_{name}_milliseconds", seen.p999 / 1000, "<=", 1.0),
+            Reach(f"breaker_storage_{name}_errors", seen.errors, "<=", 0),
+        ]
     for name, other, target in (
         ("breaker_cost_to_circuitbreaker_ratio", "circuitbreaker in memory", 0.6),
         ("breaker_cost_to_pybreaker_redis_ratio", "pybreaker with Redis", 0.01),
@@ -102,25 +115,37 @@ def _measure(server: RedisServer) -> list[Reach]:
 
 
 class Ours:
-    """A breaker of ours whose Redis connections count what is sent, by the thread that sends it."""
+    """A breaker of ours whose Redis connections count the commands they send, by the thread that sends them."""
 
     def __init__(self, url: str) -> None:
         self.sent: Counter[str] = Counter()
         client = connect(url, socket_timeout=TIMEOUT, connect_timeout=TIMEOUT, waiting=False)
-        send = client.execute_command
-
-        def counted(*args, **options):
-            self.sent[threading.current_thread().name] += 1
-            return send(*args, **options)
-
-        client.execute_command = counted
+        if isinstance(client, ClusterClient):
+            client.ping()
+            for node in client.get_primaries():
+                self._count(client.get_redis_connection(node).connection_pool)
+        else:
+            self._count(client.connection_pool)
         self.reporter = Reporter(RedisStore(client))
         self.breaker = regrow.CircuitBreaker("payments", reporter=self.reporter)
         self.without_timeout = regrow.CircuitBreaker("patient", timeout=None, reporter=self.reporter)
 
+    def _count(self, pool: redis.ConnectionPool) -> None:
+        ours = self
+
+        class Counted(pool.connection_class):
+            def send_packed_command(self, command, check_health=True):
+                sent = b"".join(command) if isinstance(command, list) else command
+                ours.sent[threading.current_thread().name] += len(COMMAND.findall(sent))
+                return super().send_packed_command(command, check_health)
+
+        pool.disconnect()
+        pool.connection_class = Counted
+
     @property
     def by_reporter(self) -> int:
-        return self.sent["regrow-breakers"]
+        """What its two threads send: reports and looks, and the listener's questions."""
+        return self.sent["regrow-breakers"] + self.sent["regrow-breakers-push"]
 
     @property
     def by_callers(self) -> int:
@@ -334,15 +359,27 @@ def _monitor(url: str) -> Iterator[list[str]]:
             thread.join()
 
 
-def _latency_frozen(server: RedisServer, ours: Ours) -> dict[float | str, float]:
-    """Percentiles in µs of admit + record, from the freeze on: before the loss is noticed, during, after.
+class Latency:
+    """What admit + record took, µs."""
+
+    def __init__(self, found: list[int], round_trips: int, errors: int) -> None:
+        cuts = statistics.quantiles(found, n=1000)
+        self.calls = len(found)
+        self.p50, self.p99, self.p999 = (cuts[at] / 1e3 for at in (499, 989, 998))
+        self.longest = max(found) / 1e3
+        self.round_trips = round_trips
+        self.errors = errors
+
+
+def _latency(ours: Ours, outage: Callable[[], contextlib.AbstractContextManager[None]]) -> Latency:
+    """From the outage on: before the loss is noticed, during, and after it is over.
 
     Twenty calls each millisecond, so that they meet everything the reporter does meanwhile.
     """
     breaker, found, clock = ours.breaker, [], time.perf_counter_ns
-    failed = OSError()
+    failed, errors = OSError(), 0
     callers = ours.by_callers
-    with _redis_frozen(server, ours):
+    with outage():
         until = time.monotonic() + FROZEN_SECONDS
         for number in itertools.count():
             if number % 20 == 0:
@@ -350,19 +387,67 @@ def _latency_frozen(server: RedisServer, ours: Ours) -> dict[float | str, float]
                 if time.monotonic() > until:
                     break
             began = clock()
-            permit = breaker.admit()
-            if number % FAILS:
-                permit.success()
-            else:
-                permit.failure(failed)
+            try:
+                permit = breaker.admit()
+                if number % FAILS:
+                    permit.success()
+                else:
+                    permit.failure(failed)
+            except Exception:
+                errors += 1
             found.append(clock() - began)
-    cuts = statistics.quantiles(found, n=1000)
-    return {
-        0.5: cuts[499] / 1e3,
-        0.99: cuts[989] / 1e3,
-        0.999: cuts[998] / 1e3,
-        "round_trips": ours.by_callers - callers,
-    }
+    return Latency(found, ours.by_callers - callers, errors)
+
+
+@contextlib.contextmanager
+def _redis_killed(server: RedisServer, ours: Ours) -> Iterator[None]:
+    """Gone for a second, then back with what its disk kept. This thread calls, another one starts it."""
+    back = threading.Event()
+
+    def outage() -> None:
+        server.kill()
+        time.sleep(1)
+        server.start()
+        back.wait(60)  # a server ends with the thread that started it
+
+    thread = threading.Thread(target=outage)
+    thread.start()
+    try:
+        yield
+        eventually(lambda: not ours.reporter.local and _heard(ours), 10)
+    finally:
+        back.set()
+        thread.join()
+        server.start()
+        eventually(lambda: server.answers() and not ours.reporter.local and _heard(ours), 10)
+
+
+@contextlib.contextmanager
+def _redis_flushed(server: RedisServer, ours: Ours) -> Iterator[None]:
+    server.ask("FLUSHALL")
+    yield
+    eventually(lambda: _heard(ours), 10)
+
+
+def _latency_failed_over(fleet: RedisSentinel | RedisCluster) -> Latency:
+    """A master is killed, its replica takes over: until the new one decides, and a while after."""
+    try:
+        ours = Ours(fleet.start().url)
+        ours.breaker.call(nothing)
+        eventually(lambda: ours.breaker._cell.gate.heard, 5)
+        master = fleet.master if isinstance(fleet, RedisSentinel) else fleet.serving(state_key("payments"))
+
+        @contextlib.contextmanager
+        def dying() -> Iterator[None]:
+            master.kill()
+            yield
+            eventually(lambda: not ours.reporter.local and _heard(ours), 20)
+
+        found = _latency(ours, dying)
+        ours.reporter.close()
+        return found
+    finally:
+        fleet.close()
 
 
 def _show(costs: dict[str, float], missing: dict[str, str]) -> None:
