@@ -12,25 +12,32 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Where the library finds its servers; None: not told."""
+    """Where the library finds its servers, and what this host is called; None: not told."""
 
     redis_url: str | None = None
     broker_url: str | None = None
     spool: str | None = None
+    reporter: str | None = None
 
 
 _told = Configuration()
 
 
 def configure(
-    *, redis_url: str | None = None, broker_url: str | None = None, spool: str | None = None
+    *,
+    redis_url: str | None = None,
+    broker_url: str | None = None,
+    spool: str | None = None,
+    reporter: str | None = None,
 ) -> None:
     """Tell the library, once a process, where its servers are.
 
     ``redis_url``: the Redis that circuit breakers share (else ``REGROW_REDIS_URL``). ``broker_url``: the
     Celery broker that :func:`regrow.dead_letters.capture` sends through (else ``CELERY_BROKER_URL``).
-    ``spool``: the folder in which it keeps them first (else ``REGROW_SPOOL``). What is left out stays as it
-    was. Nothing is connected yet; SettingsError when the Redis URL cannot be one.
+    ``spool``: the folder in which it keeps them first (else ``REGROW_SPOOL``). ``reporter``: what this host
+    or container is called (else ``REGROW_REPORTER``, else its host name): breakers open for one reporter
+    alone when that one alone fails. What is left out stays as it was. Nothing is connected yet; SettingsError
+    when the Redis URL cannot be one.
     """
     global _told  # noqa: PLW0603 - what the process was told is process-wide
     if redis_url is not None:
@@ -42,8 +49,10 @@ def configure(
         _told = replace(_told, broker_url=broker_url)
     if spool is not None:
         _told = replace(_told, spool=spool)
+    if reporter is not None:
+        _told = replace(_told, reporter=reporter)
     process = sys.modules.get("regrow.breakers.process")
-    if redis_url is not None and process is not None:
+    if (redis_url is not None or reporter is not None) and process is not None:
         process.reconnect()
 
 
@@ -53,4 +62,5 @@ def configured() -> Configuration:
         redis_url=_told.redis_url or os.environ.get("REGROW_REDIS_URL") or None,
         broker_url=_told.broker_url or os.environ.get("CELERY_BROKER_URL") or None,
         spool=_told.spool or os.environ.get("REGROW_SPOOL") or None,
+        reporter=_told.reporter or os.environ.get("REGROW_REPORTER") or None,
     )

@@ -13,7 +13,7 @@ from regrow.breakers.listeners import Change, listen
 from regrow.breakers.process import flush
 from regrow.breakers.rules import BreakerConfig, OrderKind, State, Transition
 from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
-from regrow.breakers.status import BreakerStatus, list_breakers, order, show
+from regrow.breakers.status import BreakerStatus, ReporterStatus, list_breakers, order, show
 from regrow.errors import CircuitOpenError
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "CircuitOpenError",
     "OrderKind",
     "Permit",
+    "ReporterStatus",
     "State",
     "Transition",
     "flush",

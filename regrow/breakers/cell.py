@@ -11,11 +11,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from regrow.breakers import rules
+from regrow.breakers import quorum, rules
 from regrow.breakers.declared import Declared, settled
 from regrow.breakers.rules import (
     LEASE_MS,
@@ -168,8 +168,10 @@ class Lost:
 class Cell:
     """One breaker in one process."""
 
-    def __init__(self, name: str, config: BreakerConfig) -> None:
+    def __init__(self, name: str, config: BreakerConfig, host: str = "") -> None:
+        """``host``: what this process runs on, as the store's breakers note it."""
         self.name = name
+        self.host = host
         self.config = config
         self.gate = Gate(State.CLOSED, 0, heard=False)
         # What the shared store said last, and when: what to go on from without it, or to tell it again.
@@ -268,7 +270,7 @@ class Cell:
     def hear(self, outcome: Outcome, now: float) -> None:
         """Take over what a store said; a new epoch or state makes a new gate."""
         self.heard_at = now
-        breaker = outcome.breaker or Breaker()
+        breaker = quorum.seen_from(outcome.breaker or Breaker(), self.host)
         left = rules.retry_after_ms(breaker, outcome.now)
         reopens_at = math.inf if left is None else now + left / 1000
         if self.gate.shows(breaker):
@@ -307,17 +309,29 @@ class Cell:
                 waiter.set_result(None if self.gate.admits else self.take_probe(now))
 
     @property
+    def known(self) -> Breaker:
+        """The breaker as the fleet's store last told it, its hosts included."""
+        return self.fleet.breaker if self.fleet and self.fleet.breaker else Breaker()
+
+    @property
     def fleet_epoch(self) -> int:
-        return self.fleet.breaker.epoch if self.fleet and self.fleet.breaker else 0
+        """The epoch under which the fleet's store takes this host's outcomes, as far as is known."""
+        return quorum.seen_from(self.known, self.host).epoch
 
     def lost_by(self, outcome: Outcome) -> bool:
         """Whether the fleet's store has forgotten what it told this process before."""
-        return (outcome.breaker.epoch if outcome.breaker else 0) < self.fleet_epoch
+        return (outcome.breaker.epoch if outcome.breaker else 0) < self.known.epoch
 
-    def last_known(self, now: float) -> Restore:
-        """The fleet's state as this process last heard it, for a store that forgot."""
-        assert self.fleet is not None and self.fleet.breaker is not None  # noqa: S101, PT018 - lost_by said so
-        breaker, then = self.fleet.breaker, self.fleet.now + math.floor((now - self.fleet_at) * 1000)
+    def last_known(self, now: float) -> list[Restore]:
+        """The fleet's state as this process last heard it, and its host's own, for a store that forgot."""
+        assert self.fleet is not None  # noqa: S101 - lost_by said so
+        then = self.fleet.now + math.floor((now - self.fleet_at) * 1000)
+        fleet, own = self.known, quorum.seen_from(self.known, self.host)
+        told = [self._told(fleet, then)]
+        return told if own is fleet else [*told, replace(self._told(own, then), alone=True)]
+
+    @staticmethod
+    def _told(breaker: Breaker, then: int) -> Restore:
         override = breaker.override
         return Restore(
             epoch=breaker.epoch,

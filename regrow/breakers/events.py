@@ -29,6 +29,7 @@ def log_transitions(name: str, transitions: Iterable[Transition], *, shared: boo
                 "epoch": told.epoch,
                 "reason": told.reason,
                 "actor": told.actor or None,
+                "reporter": told.reporter or None,
                 "shared": shared,
             },
         )

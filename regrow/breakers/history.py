@@ -24,7 +24,7 @@ from regrow.breakers.events import log_transitions
 from regrow.breakers.overrides import LastOrder, keep, kept_orders, restored_by, told_by
 from regrow.breakers.redis_store import RedisStore
 from regrow.breakers.rules import Look, Transition
-from regrow.breakers.status import BreakerStatus, moment, status_of
+from regrow.breakers.status import BreakerStatus, moment, own_name, own_statuses, status_of
 from regrow.breakers.store import BreakerStore, Outcome
 from regrow.database import Database
 from regrow.database.tables import breaker_transitions as table
@@ -74,7 +74,7 @@ def monitor(engine: Engine) -> dict[str, Any]:
         status = status_of(name, found.outcome)
         counts["moved_on"] += found.moved_on
         if status is not None:
-            seen.append(status)
+            seen += [status, *own_statuses(name, found.outcome)]
         elif name in used:
             store.forget(name)
             counts["forgotten"] += 1
@@ -173,12 +173,7 @@ def _write(
 ) -> tuple[int, int]:
     """Write what is not there yet; how many rows were written, and how many of them follow a gap."""
     breaker, stream = found.outcome.breaker, found.stream
-    rows = []
-    last = known
-    for told in stream:
-        if told.epoch > (known or 0):
-            rows.append(_row(name, told, missing=last is not None and told.previous != last))
-            last = told.epoch
+    rows = _rows(engine.database, name, stream, known)
     insert = table.insert().prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite")
 
     def work(connection: sa.Connection) -> list[dict[str, Any]]:
@@ -194,12 +189,33 @@ def _write(
     counters.add(
         engine,
         "circuit_breaker_transitions_total",
-        *({"breaker": name, "to": row["to_state"]} for row in changes),
+        *({"breaker": row["breaker"], "to": row["to_state"]} for row in changes),
     )
     gaps = [row for row in written if row["details"].get("gap")]
     for row in gaps:
-        logger.warning("breakers.history_gap", extra={"breaker": name, "before_epoch": row["epoch"]})
+        logger.warning(
+            "breakers.history_gap", extra={"breaker": row["breaker"], "before_epoch": row["epoch"]}
+        )
     return len(written), len(gaps)
+
+
+def _rows(database: Database, name: str, stream: list[Transition], known: int | None) -> list[dict[str, Any]]:
+    """What is newer than the table has it. A host's own changes are kept as those of ``NAME@HOST``."""
+    chains = {own_name(name, told.reporter) for told in stream if told.reporter}
+    last: dict[str, int | None] = {name: known}
+    if chains:
+        last |= _newest_epochs(database, sorted(chains))
+    rows = []
+    for told in stream:
+        chain = own_name(name, told.reporter)
+        before = last.get(chain)
+        if told.epoch <= (before or 0):
+            continue
+        # A host that was forgotten begins its chain anew, with no predecessor.
+        missing = before is not None and told.previous != before and not (told.reporter and not told.previous)
+        rows.append(_row(chain, told, missing=missing))
+        last[chain] = told.epoch
+    return rows
 
 
 def _row(name: str, told: Transition, *, missing: bool) -> dict[str, Any]:
@@ -214,6 +230,8 @@ def _row(name: str, told: Transition, *, missing: bool) -> dict[str, Any]:
         details["slow"] = told.slow
     if told.override:
         details["override"] = told.override
+    if told.reporter:
+        details["reporter"] = told.reporter
     if missing:
         details["gap"] = True
     return {

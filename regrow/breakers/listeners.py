@@ -18,7 +18,10 @@ logger = logging.getLogger("regrow.breakers")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A breaker's new state. ``reason`` and ``actor`` are empty when another process brought it about."""
+    """A breaker's new state. ``reason`` and ``actor`` are empty when another process brought it about.
+
+    ``reporter``: this host's name when the change is its own alone, empty when it is the fleet's.
+    """
 
     name: str
     from_state: str
@@ -27,6 +30,7 @@ class Change:
     reason: str = ""
     actor: str = ""
     here: bool = True
+    reporter: str = ""
 
 
 Listener = Callable[[Change], object]
@@ -59,14 +63,25 @@ def _changes(cell: Cell, transitions: Iterable[Transition]) -> list[Change]:
         gate, (epoch, state) = cell.gate, cell.announced
         changes = []
         for told in transitions:
+            if told.reporter not in ("", cell.host):
+                continue  # another host's own: this process found it gone
             if told.epoch > epoch and told.to_state is not told.from_state:
                 changes.append(
-                    Change(cell.name, told.from_state, told.to_state, told.epoch, told.reason, told.actor)
+                    Change(
+                        cell.name,
+                        told.from_state,
+                        told.to_state,
+                        told.epoch,
+                        told.reason,
+                        told.actor,
+                        reporter=told.reporter,
+                    )
                 )
                 epoch, state = told.epoch, told.to_state
         if gate.heard and gate.epoch > epoch:
             if gate.state is not state:
-                changes.append(Change(cell.name, state, gate.state, gate.epoch, here=False))
+                own = cell.host if gate.epoch > cell.known.epoch else ""
+                changes.append(Change(cell.name, state, gate.state, gate.epoch, here=False, reporter=own))
             epoch, state = gate.epoch, gate.state
         cell.announced = epoch, state
         return changes

@@ -1,7 +1,7 @@
 """Breakers in Redis, shared by a fleet: every step is one Lua script, timed by Redis' own clock.
 
 Keys of one breaker share the hash tag ``{breaker:NAME}`` and so one slot of a cluster:
-``regrow:{breaker:NAME}:state``, ``:transitions`` and ``:reporter:<id>``. The list of names,
+``regrow:{breaker:NAME}:state``, ``:transitions`` and ``:process:<id>``. The list of names,
 ``regrow:breakers``, is written outside the script, because it lies in another slot; while its node is away
 nothing else suffers, and it is written later.
 """
@@ -26,6 +26,7 @@ from regrow.breakers.rules import (
     Breaker,
     BreakerConfig,
     Event,
+    Host,
     Lease,
     Look,
     Order,
@@ -59,8 +60,8 @@ def transitions_key(name: str) -> str:
     return f"regrow:{{breaker:{name}}}:transitions"
 
 
-def reporter_key(name: str, reporter: str) -> str:
-    return f"regrow:{{breaker:{name}}}:reporter:{reporter}"
+def process_key(name: str, process: str) -> str:
+    return f"regrow:{{breaker:{name}}}:process:{process}"
 
 
 class RedisStore:
@@ -86,10 +87,10 @@ class RedisStore:
             )
         )
 
-    def apply(self, name: str, config: BreakerConfig | None, event: Event) -> Outcome:
+    def apply(self, name: str, config: BreakerConfig | None, event: Event, host: str = "") -> Outcome:
         try:
             client = self._client()
-            reply = call(client, _called(name, config, event))
+            reply = call(client, _called(name, config, event, host))
         except (RedisError, OSError) as error:
             raise _unavailable(error) from error
         if not isinstance(event, Look):
@@ -103,7 +104,7 @@ class RedisStore:
             return [_unavailable(error)] * len(steps)
         replies = call_all(client, [_called(*step) for step in steps])
         taken = [step for step, reply in zip(steps, replies, strict=True) if not isinstance(reply, Exception)]
-        self._announce(client, [name for name, _, event in taken if not isinstance(event, Look)])
+        self._announce(client, [name for name, _, event, *_ in taken if not isinstance(event, Look)])
         return [_unavailable(reply) if isinstance(reply, Exception) else _outcome(reply) for reply in replies]
 
     def names(self) -> list[str]:
@@ -185,13 +186,13 @@ class RedisStore:
         self._announced.update(dict.fromkeys(due, now))
 
 
-def _called(name: str, config: BreakerConfig | None, event: Event) -> Call:
+def _called(name: str, config: BreakerConfig | None, event: Event, host: str = "") -> Call:
     kind, arguments = _spoken(event)
     keys = [state_key(name), transitions_key(name)]
-    if isinstance(event, Report) and event.reporter:
-        keys.append(reporter_key(name, event.reporter))
+    if isinstance(event, Report) and event.process:
+        keys.append(process_key(name, event.process))
     settings = json.dumps(config.as_dict()) if config else ""
-    return Call(tuple(keys), (settings, kind, *arguments))
+    return Call(tuple(keys), (settings, kind, host, *arguments))
 
 
 def _unavailable(error: Exception) -> StoreUnavailableError:
@@ -238,6 +239,7 @@ def _spoken(event: Event) -> tuple[str, list[str | int]]:  # noqa: PLR0911 - one
                 event.actor,
                 event.reason,
                 event.override_ms,
+                int(event.alone),
             ]
         case Look():
             return "look", [int(event.advance)]
@@ -267,18 +269,54 @@ def _breaker(fields: dict[str, str]) -> Breaker:
             fields["override_reason"],
             int(fields["override_until"]),
         )
+    hosts = _hosts(fields)
     return Breaker(
         state=State(fields["state"]),
         epoch=int(fields["epoch"]),
         since=int(fields["since"]),
         open_until=int(fields["open_until"]),
         run=int(fields["run"]),
-        window=tuple(Slot(*map(int, slot)) for slot in _parts(fields["window"])),
+        window=tuple(_slot(hosts, *map(int, slot)) for slot in _parts(fields["window"])),
         probe_successes=int(fields["probe_successes"]),
         leases=tuple(Lease(token, int(b), int(c)) for token, b, c in _parts(fields["leases"])),
         wanted=fields["wanted"] == "1",
         override=override,
         would_open=int(fields["would_open"]),
+        minted=int(fields["minted"]),
+        closed_at=int(fields["closed_at"]),
+        hosts=hosts,
+    )
+
+
+def _slot(hosts: tuple[Host, ...], start: int, successes: int, failures: int, slow: int, place: int) -> Slot:
+    """``place``: of its host among all, from 1 on; 0: not told."""
+    return Slot(start, successes, failures, slow, hosts[place - 1].name if place else "")
+
+
+def _hosts(fields: dict[str, str]) -> tuple[Host, ...]:
+    leases: dict[str, tuple[Lease, ...]] = {}
+    for name, token, expires, granted in _parts(fields["host_leases"]):
+        leases[name] = (*leases.get(name, ()), Lease(token, int(expires), int(granted)))
+    return tuple(_host(leases.get(name, ()), name, *told) for name, *told in _parts(fields["hosts"]))
+
+
+def _host(leases: tuple[Lease, ...], name: str, seen: str, shared: str, *own: str) -> Host:
+    epoch, state, since, open_until, closed_at, run, probe_successes, wanted = own
+    return Host(
+        name,
+        int(seen),
+        int(shared),
+        Breaker(
+            state=State(state),
+            epoch=int(epoch),
+            since=int(since),
+            open_until=int(open_until),
+            closed_at=int(closed_at),
+            run=int(run),
+            probe_successes=int(probe_successes),
+            leases=leases,
+            wanted=wanted == "1",
+        ),
     )
 
 
@@ -295,7 +333,9 @@ def _transition(fields: dict[str, str]) -> Transition:
         failures=int(fields["failures"]),
         run=int(fields["run"]),
         override=fields["override"],
-        slow=int(fields.get("slow", 0)),  # entries of earlier versions wait here for up to a week
+        # Entries of earlier versions wait here for up to a week.
+        slow=int(fields.get("slow", 0)),
+        reporter=fields.get("reporter", ""),
     )
 
 

@@ -27,7 +27,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from regrow.breakers import rules
+from regrow.breakers import quorum, rules
 from regrow.breakers.cell import ASK_EVERY, LEASE, RENEW_EVERY, Batch, Cell, Lost, Probe
 from regrow.breakers.counting import count_calls, count_durations, count_refusals
 from regrow.breakers.declared import settled
@@ -36,7 +36,6 @@ from regrow.breakers.listeners import announce
 from regrow.breakers.push import Push
 from regrow.breakers.rules import (
     AskProbe,
-    Breaker,
     BreakerConfig,
     Event,
     Look,
@@ -45,7 +44,8 @@ from regrow.breakers.rules import (
     Report,
     Transition,
 )
-from regrow.breakers.store import BreakerStore, MemoryStore, Outcome
+from regrow.breakers.store import BreakerStore, MemoryStore, Outcome, Step
+from regrow.configuration import configured
 from regrow.errors import SettingsError, StoreUnavailableError
 from regrow.pools import at_exit_of_pool_processes
 
@@ -60,8 +60,11 @@ RETRY_EVERY = 1.0  # seconds between two tries of an absent Redis
 class Reporter:
     """The breakers of this process and their way to the store. ``remote=None``: local to this process."""
 
-    def __init__(self, remote: BreakerStore | None = None) -> None:
+    def __init__(self, remote: BreakerStore | None = None, *, host: str | None = None) -> None:
+        """``host``: what this process runs on; None: as configured, else the host's or container's name."""
         self.remote = remote
+        self._told_host = host
+        self.host = _this_host(host)
         self.memory = MemoryStore()
         self.idle = True
         """Nobody listens for outcomes at the moment: whoever leaves one calls :meth:`wake`."""
@@ -71,7 +74,7 @@ class Reporter:
         _reporters.add(self)
 
     def _begin(self) -> None:
-        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.name = f"{self.host}-{os.getpid()}-{secrets.token_hex(4)}"
         self._sequence = 0
         self._lock = threading.Lock()
         self._bell = threading.Event()
@@ -124,7 +127,7 @@ class Reporter:
             return cell
 
     def _made(self, name: str, config: BreakerConfig) -> Cell:
-        cell = Cell(name, config)
+        cell = Cell(name, config, self.host)
         if self._away and self.remote is not None and (shard := self.remote.shard(name)) in self._away:
             self._detach(cell, shard, time.monotonic())
         self._cells[name] = cell
@@ -256,9 +259,11 @@ class Reporter:
         self.flush()
 
     def attach(self, remote: BreakerStore | None) -> None:
-        """Use another store from now on."""
+        """Use another store from now on, under the name that this host is now configured with."""
+        self.host = _this_host(self._told_host)
         for cell in self._all_cells():
             with cell.turn:
+                cell.host = self.host
                 cell.fleet, cell.fleet_at, cell.heard_at = None, -math.inf, -math.inf
                 cell.lost = None
                 cell.backlog.clear()
@@ -370,7 +375,10 @@ class Reporter:
             shards = [remote.shard(cell.name) for cell in shared]
             events = [self._first_event(cell) for cell in shared]
             outcomes = remote.apply_all(
-                [(cell.name, cell.config, event) for cell, event in zip(shared, events, strict=True)]
+                [
+                    Step(cell.name, cell.config, event, cell.host)
+                    for cell, event in zip(shared, events, strict=True)
+                ]
             )
             for cell, shard, event, outcome in zip(shared, shards, events, outcomes, strict=True):
                 try:
@@ -449,7 +457,7 @@ class Reporter:
         self._sequence += 1
         # Without Redis a process lives in a sub-state of the fleet's last epoch and admits under that.
         epoch = gate.epoch if cell.lost is None else cell.fleet_epoch
-        shared = replace(report, epoch=epoch, reporter=self.name, sequence=self._sequence)
+        shared = replace(report, epoch=epoch, process=self.name, sequence=self._sequence)
         last = cell.backlog[-1] if cell.backlog else None
         if last and cell.lost and last.made_at > cell.lost.at and now - last.made_at < 1.0:
             cell.backlog[-1] = Batch(rules.joined(last.report, shared), last.made_at)
@@ -496,14 +504,15 @@ class Reporter:
 
     def _step(self, cell: Cell, event: Event, store: BreakerStore) -> Outcome:
         """One event to the store, its answer into the cell."""
-        return self._take(cell, event, store.apply(cell.name, cell.config, event), store)
+        return self._take(cell, event, store.apply(cell.name, cell.config, event, cell.host), store)
 
     def _take(self, cell: Cell, event: Event, outcome: Outcome, store: BreakerStore) -> Outcome:
         """The store's answer into the cell. A store that forgot is told first, and asked again."""
         if store.remote:
             if cell.lost_by(outcome):
-                store.apply(cell.name, cell.config, cell.last_known(time.monotonic()))
-                outcome = store.apply(cell.name, cell.config, event)
+                for known in cell.last_known(time.monotonic()):
+                    store.apply(cell.name, cell.config, known, cell.host)
+                outcome = store.apply(cell.name, cell.config, event, cell.host)
             cell.fleet, cell.fleet_at = outcome, time.monotonic()
             cell.adopt(outcome.declared)
         cell.hear(outcome, time.monotonic())
@@ -528,13 +537,13 @@ class Reporter:
 
     def _detach(self, cell: Cell, shard: str, now: float) -> None:
         """Decide this breaker here from now on. ``cell.lost`` comes last: whoever sees it finds a state."""
-        known = cell.fleet.breaker if cell.fleet and cell.fleet.breaker else Breaker()
+        known = quorum.on_its_own(cell.known, cell.host)
         passed = math.floor((now - cell.fleet_at) * 1000) if cell.fleet else 0
         self.memory.seed(cell.name, cell.config, known, (cell.fleet.now if cell.fleet else 0) + passed)
         cell.parked.clear()
         for batch in list(cell.backlog):
-            evidence = replace(batch.report, epoch=known.epoch, reporter="", sequence=0)
-            self.memory.apply(cell.name, cell.config, evidence)
+            evidence = replace(batch.report, epoch=known.epoch, process="", sequence=0)
+            self.memory.apply(cell.name, cell.config, evidence, cell.host)
         cell.heard_at = -math.inf  # the next turn looks
         cell.lost = Lost(shard, now)
 
@@ -581,7 +590,7 @@ class Reporter:
     def _changed(self, name: str, epoch: int) -> None:
         """Something was published: look soon. Called by the listening thread; the look is ours."""
         cell = self._cells.get(name)
-        if cell is not None and cell.lost is None and epoch > cell.fleet_epoch:
+        if cell is not None and cell.lost is None and epoch > cell.known.minted:
             cell.stale = True
             self.wake()
 
@@ -594,6 +603,10 @@ class Reporter:
 
 
 _reporters: weakref.WeakSet[Reporter] = weakref.WeakSet()
+
+
+def _this_host(told: str | None) -> str:
+    return quorum.host_name(told or configured().reporter or socket.gethostname())
 
 
 def _difference(old: BreakerConfig, new: BreakerConfig) -> str:

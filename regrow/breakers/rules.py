@@ -5,7 +5,10 @@ high enough failure rate, open it. *Open*: nobody is admitted until ``recovery_t
 *Half-open*: derived, not set by a clock; the first process that asks for a probe after that time gets a
 lease, and ``success_threshold`` probes that succeed close the breaker, one that fails opens it again.
 
-Every transition has an epoch, ``max(previous + 1, now)``, so that a store that lost its memory never mints
+A host that fails while others do not goes through the same life by itself (``quorum.py``). An event of one of
+its processes happens to what the host has of its own, if there is such a thing, else to the fleet's state.
+
+Every transition has an epoch, ``max(highest + 1, now)``, so that a store that lost its memory never mints
 an old one again. Evidence carries the epoch it was admitted under and is dropped when that is over.
 
 Nothing here reads a clock, a socket or a random number. All times are integer milliseconds of *one* clock,
@@ -14,333 +17,108 @@ the store's. ``breaker.lua`` says the same in Lua; the tests hold the two agains
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields, replace
-from enum import StrEnum
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
-from regrow.errors import SettingsError
+from regrow.breakers import quorum
+from regrow.breakers.config import SLOTS, BreakerConfig, milliseconds
+from regrow.breakers.model import (
+    AskProbe,
+    Breaker,
+    Event,
+    Host,
+    Lease,
+    Look,
+    Order,
+    OrderKind,
+    Override,
+    OverrideKind,
+    ProbeResult,
+    RenewProbe,
+    Report,
+    Restore,
+    SettleProbe,
+    Slot,
+    State,
+    Step,
+    Transition,
+)
 
-SLOTS = 60  # the window is kept in this many parts, however long it is
+__all__ = [
+    "LEASE_MS",
+    "PARKED_MS",
+    "SLOTS",
+    "AskProbe",
+    "Breaker",
+    "BreakerConfig",
+    "Event",
+    "Host",
+    "Lease",
+    "Look",
+    "Order",
+    "OrderKind",
+    "Override",
+    "OverrideKind",
+    "ProbeResult",
+    "RenewProbe",
+    "Report",
+    "Restore",
+    "SettleProbe",
+    "Slot",
+    "State",
+    "Step",
+    "Transition",
+    "apply",
+    "joined",
+    "milliseconds",
+    "retry_after_ms",
+    "shifted",
+    "shown_state",
+]
+
 LEASE_MS = 2_000  # a probe whose process died is given to another after this
 PARKED_MS = 2_000  # an unused lease is left with its process this long when others want one
 
 
-class State(StrEnum):
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
+def apply(config: BreakerConfig, breaker: Breaker, event: Event, now: int, host: str = "") -> Step:
+    """The next state of ``breaker`` when ``event`` arrives at ``now`` from a process of ``host``.
 
-
-class OverrideKind(StrEnum):
-    """What a person told the breaker to be."""
-
-    FORCED_OPEN = "forced_open"
-    DISABLED = "disabled"
-    METRICS_ONLY = "metrics_only"  # it counts and says when it would open, and refuses nobody
-
-
-class OrderKind(StrEnum):
-    """What a person can tell a breaker to do."""
-
-    RESET = "reset"
-    FORCE_OPEN = "force_open"
-    DISABLE = "disable"
-    METRICS_ONLY = "metrics_only"
-
-
-class ProbeResult(StrEnum):
-    SUCCESS = "success"
-    FAILURE = "failure"
-    SLOW = "slow"  # it did what it should, but slower than ``slow_call_duration``
-    RELEASE = "release"  # given back unscored: cancelled, or not the remote's fault
-
-
-@dataclass(frozen=True)
-class BreakerConfig:
-    """When a breaker trips and how it recovers. Times in seconds, counts in calls, rates in 0..1.
-
-    ``window_size``: the last N calls of the whole fleet (whole slots, oldest dropped first), none older than
-    ``window_seconds``. ``timeout=None``: no call is too late.
-    ``slow_call_duration``: calls that take longer are counted as slow, whether they fail or not; None: none.
+    Without a host (an operator, the monitor) it is the fleet's state that the event happens to.
     """
-
-    failure_threshold: int = 5
-    recovery_timeout: float = 60.0
-    success_threshold: int = 3
-    timeout: float | None = 30.0
-    window_size: int = 100
-    minimum_requests: int = 10
-    failure_rate: float = 0.5
-    half_open_max_calls: int = 1
-    window_seconds: float = 60.0
-    slow_call_duration: float | None = None
-    slow_call_rate: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name in (
-            "failure_threshold",
-            "success_threshold",
-            "window_size",
-            "minimum_requests",
-            "half_open_max_calls",
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise SettingsError(
-                    f"circuit breaker: {name} is {value!r}; give a whole number of calls, 1 or more"
-                )
-        for name in ("recovery_timeout", "window_seconds", "timeout", "slow_call_duration"):
-            value = getattr(self, name)
-            if name in ("timeout", "slow_call_duration") and value is None:
-                continue
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise SettingsError(f"circuit breaker: {name} is {value!r}; give seconds above 0")
-        for name in ("failure_rate", "slow_call_rate"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value <= 1:
-                raise SettingsError(
-                    f"circuit breaker: {name} is {value!r}; give a share above 0, up to 1 (0.5 is half)"
-                )
-
-    @cached_property
-    def recovery_ms(self) -> int:
-        return milliseconds(self.recovery_timeout)
-
-    @cached_property
-    def window_ms(self) -> int:
-        return milliseconds(self.window_seconds)
-
-    @cached_property
-    def slot_ms(self) -> int:
-        return max(1, math.ceil(self.window_ms / SLOTS))
-
-    @cached_property
-    def unremarkable(self) -> float:
-        """Seconds up to which a call that succeeds is neither late nor slow."""
-        limits = (self.timeout, self.slow_call_duration)
-        return min((limit for limit in limits if limit is not None), default=math.inf)
-
-    def is_late(self, seconds: float) -> bool:
-        return self.timeout is not None and seconds > self.timeout
-
-    def is_slow(self, seconds: float) -> bool:
-        return self.slow_call_duration is not None and seconds > self.slow_call_duration
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> BreakerConfig:
-        """Settings as another process wrote them; names that this version does not know are left out."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
-
-
-def milliseconds(seconds: float) -> int:
-    """Whole milliseconds, at least one."""
-    return max(1, math.floor(seconds * 1000 + 0.5))
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """The calls that were reported within one part of the window, which began at ``start``.
-
-    ``slow``: how many of them, failed or not, were slow.
-    """
-
-    start: int
-    successes: int
-    failures: int
-    slow: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to make one probe call."""
-
-    token: str
-    expires: int
-    granted: int
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """A person's hand on the switch. ``until`` is 0 when it holds until someone resets the breaker."""
-
-    kind: OverrideKind
-    actor: str
-    reason: str
-    until: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Breaker:
-    """The whole state of one breaker."""
-
-    state: State = State.CLOSED
-    epoch: int = 0
-    since: int = 0
-    open_until: int = 0
-    run: int = 0
-    window: tuple[Slot, ...] = ()
-    probe_successes: int = 0
-    leases: tuple[Lease, ...] = ()
-    wanted: bool = False
-    override: Override | None = None
-    would_open: int = 0
-    """How often it would have opened since it was told to refuse nobody."""
-
-    @property
-    def successes(self) -> int:
-        return sum(slot.successes for slot in self.window)
-
-    @property
-    def failures(self) -> int:
-        return sum(slot.failures for slot in self.window)
-
-    @property
-    def slow(self) -> int:
-        return sum(slot.slow for slot in self.window)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A process's outcomes since its last report, all admitted under ``epoch``.
-
-    ``run`` is the length of the run of failures that the batch ends with; ``slow`` counts the slow among all
-    calls, failed or not. ``reporter`` and ``sequence`` let a
-    store ignore a report that it has already counted.
-    """
-
-    epoch: int
-    successes: int
-    failures: int
-    run: int
-    reporter: str = ""
-    sequence: int = 0
-    slow: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class AskProbe:
-    """A process has a caller for a probe and asks for the lease ``token``."""
-
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class RenewProbe:
-    """The lease is still held; ``parked`` when no call is using it yet."""
-
-    token: str
-    parked: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SettleProbe:
-    token: str
-    epoch: int
-    result: ProbeResult
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A person's command. ``expires_ms`` 0: until someone resets the breaker.
-
-    ``over`` is set when a command that stood before is put back: it is obeyed only while the breaker is at
-    this epoch, so that nothing newer is undone. ``after``: the epoch it had, which the new one must exceed.
-    """
-
-    kind: OrderKind
-    actor: str
-    reason: str
-    expires_ms: int = 0
-    over: int | None = None
-    after: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Restore:
-    """What a process last knew, for a store that forgot. Times are what is left, never a caller's clock."""
-
-    epoch: int
-    state: State
-    open_ms: int = 0
-    override: OverrideKind | None = None
-    actor: str = ""
-    reason: str = ""
-    override_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """See the state. ``advance``: record as half-open what was open for its whole time with no caller."""
-
-    advance: bool = False
-
-
-Event = Report | AskProbe | RenewProbe | SettleProbe | Order | Restore | Look
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One change of state. ``previous`` is the epoch before it: by it one sees whether one is missing."""
-
-    epoch: int
-    previous: int
-    from_state: State
-    to_state: State
-    reason: str
-    at: int
-    actor: str = ""
-    successes: int = 0
-    failures: int = 0
-    run: int = 0
-    override: str = ""
-    slow: int = 0
-
-    @property
-    def would_open(self) -> bool:
-        """Whether nothing changed but that a breaker which refuses nobody would have opened."""
-        return self.override == OverrideKind.METRICS_ONLY and not self.actor
-
-    @property
-    def failure_rate(self) -> float:
-        total = self.successes + self.failures
-        return self.failures / total if total else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The next state; whether the event was accepted (or the lease granted); the transitions on the way."""
-
-    breaker: Breaker
-    accepted: bool = True
-    transitions: tuple[Transition, ...] = ()
-
-
-def apply(config: BreakerConfig, breaker: Breaker, event: Event, now: int) -> Step:
-    """The next state of ``breaker`` when ``event`` arrives at ``now``."""
     rested = _refresh(config, breaker, now)
-    fresh = rested.breaker
+    name = quorum.tag(rested.breaker, host)
+    fresh = quorum.noted(rested.breaker, name, now)
     match event:
         case Report():
-            step = _report(config, fresh, event, now)
-        case AskProbe():
-            step = _ask(config, fresh, event, now)
-        case RenewProbe():
-            step = _renew(fresh, event, now)
-        case SettleProbe():
-            step = _settle(config, fresh, event, now)
+            step = _report(config, fresh, event, now, name)
         case Order():
             step = _obey(fresh, event, now)
         case Restore():
-            step = _restore(fresh, event, now)
+            step = _restore(fresh, event, now, name)
         case Look():
             step = _look(fresh, event, now)
+        case AskProbe():
+            step = _within(fresh, name, lambda seen: _ask(config, seen, event, now))
+        case RenewProbe():
+            step = _within(fresh, name, lambda seen: _renew(seen, event, now))
+        case SettleProbe():
+            step = _within(fresh, name, lambda seen: _settle(config, seen, event, now))
     return replace(step, transitions=rested.transitions + step.transitions)
+
+
+def _within(breaker: Breaker, name: str, happen: Callable[[Breaker], Step]) -> Step:
+    """Let something happen to what a host has of its own, or else to the fleet's state."""
+    seen = quorum.seen_from(breaker, name)
+    step = happen(seen)
+    return step if seen is breaker else _put_back(breaker, quorum.tag(breaker, name), step)
+
+
+def _put_back(breaker: Breaker, name: str, step: Step) -> Step:
+    return Step(
+        quorum.put_back(breaker, name, step.breaker),
+        step.accepted,
+        tuple(replace(told, reporter=name) for told in step.transitions),
+    )
 
 
 def shown_state(breaker: Breaker, now: int) -> State:
@@ -371,7 +149,7 @@ def joined(first: Report, second: Report) -> Report:
 
 
 def shifted(breaker: Breaker, by: int) -> Breaker:
-    """The same state told by a clock that is ``by`` ms ahead; leases stay behind with their store."""
+    """The same state told by a clock that is ``by`` ms ahead; leases and hosts stay with their store."""
     override = breaker.override
     if override is not None and override.until:
         override = replace(override, until=override.until + by)
@@ -380,32 +158,60 @@ def shifted(breaker: Breaker, by: int) -> Breaker:
         since=breaker.since + by if breaker.since else 0,
         open_until=breaker.open_until + by if breaker.open_until else 0,
         window=tuple(replace(slot, start=slot.start + by) for slot in breaker.window),
+        closed_at=breaker.closed_at + by if breaker.closed_at else 0,
         leases=(),
         wanted=False,
         override=override,
+        hosts=(),
     )
 
 
 def _refresh(config: BreakerConfig, breaker: Breaker, now: int) -> Step:
-    """Let time pass: old slots and dead leases go, an override that is over is lifted.
+    """Let time pass: old slots, dead leases and hosts that are gone go, an override that is over is lifted.
 
     The clock may have jumped, so nothing may lie further ahead than a sane clock could have put it.
     """
     breaker = replace(
-        breaker,
+        _rested(config, breaker, now),
         window=tuple(slot for slot in breaker.window if now - config.window_ms < slot.start <= now),
+        hosts=tuple(
+            replace(host, seen=min(host.seen, now), own=_rested(config, host.own, now))
+            for host in breaker.hosts
+        ),
+    )
+    left = _without_the_gone(config, breaker, now)
+    override = breaker.override
+    if override is None or not override.until or now < override.until:
+        return left
+    to = State.HALF_OPEN if override.kind is OverrideKind.FORCED_OPEN else State.CLOSED
+    lifted = _move(replace(left.breaker, override=None), to, f"{override.kind} expired", now)
+    return replace(lifted, transitions=left.transitions + lifted.transitions)
+
+
+def _rested(config: BreakerConfig, breaker: Breaker, now: int) -> Breaker:
+    return replace(
+        breaker,
         leases=tuple(
             replace(lease, expires=min(lease.expires, now + LEASE_MS))
             for lease in breaker.leases
             if lease.expires > now
         ),
         open_until=min(breaker.open_until, now + config.recovery_ms),
+        closed_at=min(breaker.closed_at, now),
     )
-    override = breaker.override
-    if override is None or not override.until or now < override.until:
-        return Step(breaker)
-    to = State.HALF_OPEN if override.kind is OverrideKind.FORCED_OPEN else State.CLOSED
-    return _move(replace(breaker, override=None), to, f"{override.kind} expired", now)
+
+
+def _without_the_gone(config: BreakerConfig, breaker: Breaker, now: int) -> Step:
+    told: tuple[Transition, ...] = ()
+    for host in breaker.hosts:
+        if not quorum.gone(config, breaker, host, now):
+            continue
+        seen = quorum.seen_from(breaker, host.name)
+        if seen is not breaker and seen.state is not State.CLOSED:
+            step = _put_back(breaker, host.name, _move(seen, State.CLOSED, "its reporter is gone", now))
+            breaker, told = step.breaker, told + step.transitions
+        breaker = replace(breaker, hosts=tuple(other for other in breaker.hosts if other.name != host.name))
+    return Step(breaker, transitions=told)
 
 
 def _move(
@@ -419,9 +225,17 @@ def _move(
     override: Override | None = None,
     would_open: int = 0,
 ) -> Step:
-    epoch = max(breaker.epoch + 1, now)
+    epoch = max(breaker.epoch + 1, breaker.minted + 1, now)
     moved = Breaker(
-        state=to, epoch=epoch, since=now, open_until=open_until, override=override, would_open=would_open
+        state=to,
+        epoch=epoch,
+        since=now,
+        open_until=open_until,
+        override=override,
+        would_open=would_open,
+        minted=epoch,
+        closed_at=now if to is State.CLOSED is not breaker.state and override is None else 0,
+        hosts=_cleared(breaker.hosts),
     )
     told = Transition(
         epoch=epoch,
@@ -440,29 +254,40 @@ def _move(
     return Step(moved, transitions=(told,))
 
 
-def _report(config: BreakerConfig, breaker: Breaker, report: Report, now: int) -> Step:
-    if report.epoch != breaker.epoch or not _counts(breaker, now):
+def _cleared(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
+    """Hosts without anything of their own; the epoch stays, for the chain of its transitions."""
+    return tuple(replace(host, shared=0, own=Breaker(epoch=host.own.epoch)) for host in hosts)
+
+
+def _report(config: BreakerConfig, breaker: Breaker, report: Report, now: int, name: str) -> Step:
+    seen = quorum.seen_from(breaker, name)
+    if report.epoch != seen.epoch or not _counts(seen, now):
         return Step(breaker, accepted=False)
-    counted = replace(
-        breaker,
-        # Batches are ordered by arrival; one without a success lengthens the fleet's run.
-        run=report.run if report.successes else breaker.run + report.failures,
-        window=_counted(config, breaker.window, report, now),
-    )
-    reason = _trip_reason(config, counted)
-    if reason is None:
+    counted = _counted(config, breaker, report, now, name)
+    reason = quorum.reason_for_the_fleet(config, counted, now)
+    if reason is not None:
+        return _trip(config, counted, reason, now)
+    part = quorum.part_of(counted, name) if quorum.alive(counted, now) > 1 else None
+    reason = quorum.reason_to_open(config, part) if part else None
+    if part is None or reason is None:
         return Step(counted)
-    if counted.override is not None:
-        return _move(
-            counted,
-            State.CLOSED,
-            f"would have opened: {reason}",
-            now,
-            open_until=now + config.recovery_ms,
-            override=counted.override,
-            would_open=counted.would_open + 1,
-        )
-    return _move(counted, State.OPEN, reason, now, open_until=now + config.recovery_ms)
+    step = _put_back(counted, name, _trip(config, part, reason, now))
+    return replace(step, breaker=quorum.without_evidence_of(step.breaker, name))
+
+
+def _trip(config: BreakerConfig, breaker: Breaker, reason: str, now: int) -> Step:
+    open_until = now + config.recovery_ms
+    if breaker.override is None:
+        return _move(breaker, State.OPEN, reason, now, open_until=open_until)
+    return _move(
+        breaker,
+        State.CLOSED,
+        f"would have opened: {reason}",
+        now,
+        open_until=open_until,
+        override=breaker.override,
+        would_open=breaker.would_open + 1,
+    )
 
 
 def _counts(breaker: Breaker, now: int) -> bool:
@@ -472,36 +297,51 @@ def _counts(breaker: Breaker, now: int) -> bool:
     return breaker.state is State.CLOSED
 
 
-def _counted(config: BreakerConfig, window: tuple[Slot, ...], report: Report, now: int) -> tuple[Slot, ...]:
-    start = now - now % config.slot_ms
-    slots = list(window)
-    last = slots.pop() if slots and slots[-1].start >= start else Slot(start, 0, 0)
-    slots.append(
-        Slot(
-            last.start,
-            last.successes + report.successes,
-            last.failures + report.failures,
-            last.slow + report.slow,
-        )
+def _counted(config: BreakerConfig, breaker: Breaker, report: Report, now: int, name: str) -> Breaker:
+    """The breaker with one more report in its runs and its window."""
+
+    def run(before: int) -> int:
+        # Batches are ordered by arrival; one without a success lengthens the run.
+        return report.run if report.successes else before + report.failures
+
+    def counted(host: Host) -> Host:
+        if host.name != name:
+            return replace(host, shared=0) if report.successes else host
+        return replace(host, shared=run(host.shared), own=replace(host.own, run=run(host.own.run)))
+
+    return replace(
+        breaker,
+        run=run(breaker.run),
+        window=_longer(config, breaker.window, report, now, name),
+        hosts=tuple(counted(host) for host in breaker.hosts),
     )
-    total = sum(slot.successes + slot.failures for slot in slots)
-    while len(slots) > 1 and (
-        len(slots) > SLOTS or total - slots[0].successes - slots[0].failures >= config.window_size
-    ):
-        dropped = slots.pop(0)
-        total -= dropped.successes + dropped.failures
-    return tuple(slots)
 
 
-def _trip_reason(config: BreakerConfig, breaker: Breaker) -> str | None:
-    if breaker.run >= config.failure_threshold:
-        return f"{breaker.run} failures in a row"
-    total = breaker.successes + breaker.failures
-    if total >= config.minimum_requests and breaker.failures >= config.failure_rate * total:
-        return f"{breaker.failures} of {total} calls failed"
-    if total >= config.minimum_requests and 0 < breaker.slow >= config.slow_call_rate * total:
-        return f"{breaker.slow} of {total} calls slow"
-    return None
+def _longer(
+    config: BreakerConfig, window: tuple[Slot, ...], report: Report, now: int, name: str
+) -> tuple[Slot, ...]:
+    start = max([now - now % config.slot_ms, *(slot.start for slot in window[-1:])])
+    known = next((slot for slot in window if (slot.start, slot.host) == (start, name)), None)
+    last = known or Slot(start, 0, 0, host=name)
+    more = replace(
+        last,
+        successes=last.successes + report.successes,
+        failures=last.failures + report.failures,
+        slow=last.slow + report.slow,
+    )
+    slots = [more if slot is known else slot for slot in window]
+    if known is None:
+        slots.append(more)
+    calls: dict[int, int] = {}
+    for slot in slots:
+        calls[slot.start] = calls.get(slot.start, 0) + slot.successes + slot.failures
+    total = sum(calls.values())
+    while len(calls) > 1:
+        oldest = next(iter(calls))
+        if len(calls) <= SLOTS and total - calls[oldest] < config.window_size:
+            break
+        total -= calls.pop(oldest)
+    return tuple(slot for slot in slots if slot.start in calls)
 
 
 def _ask(config: BreakerConfig, breaker: Breaker, ask: AskProbe, now: int) -> Step:
@@ -572,21 +412,35 @@ def _obey(breaker: Breaker, order: Order, now: int) -> Step:
     return _move(breaker, to, reason, now, actor=order.actor, override=override)
 
 
-def _restore(breaker: Breaker, known: Restore, now: int) -> Step:
-    if breaker.epoch >= known.epoch:
+def _restore(breaker: Breaker, known: Restore, now: int, name: str) -> Step:
+    seen = quorum.seen_from(breaker, name) if known.alone else breaker
+    if seen.epoch >= known.epoch or (known.alone and not name):
         return Step(breaker, accepted=False)
     override = None
     if known.override is not None:
         until = now + known.override_ms if known.override_ms else 0
         override = Override(known.override, known.actor, known.reason, until)
     open_until = now + known.open_ms if known.state is State.OPEN and override is None else 0
-    return Step(Breaker(known.state, known.epoch, now, open_until, override=override))
+    restored = Breaker(known.state, known.epoch, now, open_until, override=override)
+    if known.alone:
+        return Step(quorum.put_back(breaker, name, replace(restored, would_open=breaker.would_open)))
+    minted = max(breaker.minted, known.epoch)
+    return Step(replace(restored, minted=minted, hosts=_cleared(breaker.hosts)))
 
 
 def _look(breaker: Breaker, look: Look, now: int) -> Step:
-    if look.advance and breaker.state is State.OPEN and shown_state(breaker, now) is State.HALF_OPEN:
-        return _half_open(breaker, now)
-    return Step(breaker)
+    if not look.advance:
+        return Step(breaker)
+    told: tuple[Transition, ...] = ()
+    for name in (*(host.name for host in breaker.hosts), ""):
+        if _waits_for_a_caller(quorum.seen_from(breaker, name), now):
+            step = _within(breaker, name, lambda seen: _half_open(seen, now))
+            breaker, told = step.breaker, told + step.transitions
+    return Step(breaker, transitions=told)
+
+
+def _waits_for_a_caller(breaker: Breaker, now: int) -> bool:
+    return breaker.state is State.OPEN and shown_state(breaker, now) is State.HALF_OPEN
 
 
 def _lease(breaker: Breaker, token: str) -> Lease | None:

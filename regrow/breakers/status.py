@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import redis
 
-from regrow.breakers import rules
+from regrow.breakers import quorum, rules
 from regrow.breakers.declared import Declared
 from regrow.breakers.redis_store import RedisStore
-from regrow.breakers.rules import BreakerConfig, Look, OrderKind
-from regrow.breakers.service import make_order
+from regrow.breakers.rules import Breaker, BreakerConfig, Host, Look, OrderKind, State
+from regrow.breakers.service import LONGEST_NAME, make_order
 from regrow.breakers.store import BreakerStore, Outcome
+
+
+@dataclass(frozen=True)
+class ReporterStatus:
+    """One host or container whose processes hold a breaker.
+
+    ``state``: its own when it is open or half-open alone, else the fleet's. ``alive``: whether it spoke
+    lately; ``silent``: seconds since it did. The calls are those in the window; ``run``: its own
+    failures in a row.
+    """
+
+    name: str
+    state: str
+    alive: bool
+    silent: float
+    successes: int
+    failures: int
+    run: int
 
 
 @dataclass(frozen=True)
@@ -25,7 +44,8 @@ class BreakerStatus:
     in the window, ``slow`` of them slow; ``run``: failures in a row; ``probes``: leases given out.
     ``override``: forced_open, disabled, metrics_only or None; ``would_open``: how often it would have opened
     since it was told metrics_only. ``config``: the settings that a process used last; ``declared``: those
-    that ``regrow.toml`` changes from the default, None where no worker told the fleet.
+    that ``regrow.toml`` changes from the default, None where no worker told the fleet. ``reporters``: the
+    hosts that hold it; ``reporter``: the host that this is the own breaker of, None for the fleet's.
     """
 
     name: str
@@ -45,6 +65,8 @@ class BreakerStatus:
     slow: int = 0
     would_open: int = 0
     declared: Declared | None = None
+    reporter: str | None = None
+    reporters: tuple[ReporterStatus, ...] = ()
 
     @property
     def failure_rate(self) -> float | None:
@@ -58,19 +80,33 @@ class BreakerStatus:
         for name in ("since", "override_until"):
             values[name] = values[name].isoformat() if values[name] else None
         values["declared"] = None if self.declared is None else dict(self.declared)
+        values["reporters"] = [asdict(reporter) for reporter in self.reporters]
         return {**values, "failure_rate": self.failure_rate, "config": self.config.as_dict()}
 
 
 def list_breakers(client: redis.Redis) -> list[BreakerStatus]:
-    """Every breaker that the fleet used lately, by name. StoreUnavailableError when Redis is away."""
+    """Every breaker that the fleet used lately, by name, and after each its hosts that are open alone.
+
+    StoreUnavailableError when Redis is away.
+    """
     store = RedisStore(client)
-    found = (_seen(store, name) for name in store.names())
-    return [status for status in found if status is not None]
+    found: list[BreakerStatus] = []
+    for name in store.names():
+        outcome = store.apply(name, None, Look())
+        if (status := status_of(name, outcome)) is not None:
+            found += [status, *own_statuses(name, outcome)]
+    return found
 
 
 def show(client: redis.Redis, name: str) -> BreakerStatus | None:
-    """One breaker; None when Redis does not know it."""
-    return _seen(RedisStore(client), name)
+    """One breaker, also ``NAME@HOST`` while that host is open alone; None when Redis does not know it."""
+    store = RedisStore(client)
+    status = _seen(store, name)
+    if status is not None or "@" not in name:
+        return status
+    fleet = name.rpartition("@")[0]
+    own = own_statuses(fleet, store.apply(fleet, None, Look()))
+    return next((status for status in own if status.name == name), None)
 
 
 def order(
@@ -95,9 +131,35 @@ def order(
 
 def status_of(name: str, outcome: Outcome) -> BreakerStatus | None:
     """What a store said about a breaker, as people read it."""
+    return None if outcome.breaker is None else _status(name, outcome.breaker, outcome)
+
+
+def own_statuses(name: str, outcome: Outcome) -> list[BreakerStatus]:
+    """The own breakers of the hosts that are open alone, called ``NAME@HOST``."""
     breaker, now = outcome.breaker, outcome.now
-    if breaker is None:
-        return None
+    return [
+        replace(
+            _status(own_name(name, host.name), quorum.seen_from(breaker, host.name), outcome),
+            reporter=host.name,
+        )
+        for host in (breaker.hosts if breaker else ())
+        if breaker and quorum.is_out(breaker, host, now) and host.own.state is not State.CLOSED
+    ]
+
+
+def own_name(name: str, reporter: str) -> str:
+    """What a host's own breaker is called in lists and in the history; of the fleet's, ``name`` itself."""
+    if not reporter:
+        return name
+    whole = f"{name}@{reporter}"
+    if len(whole) <= LONGEST_NAME:
+        return whole
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:16]
+    return f"{name[: LONGEST_NAME - len(digest) - 1]}@{digest}"
+
+
+def _status(name: str, breaker: Breaker, outcome: Outcome) -> BreakerStatus:
+    now = outcome.now
     left = rules.retry_after_ms(breaker, now)
     override = breaker.override
     return BreakerStatus(
@@ -118,6 +180,21 @@ def status_of(name: str, outcome: Outcome) -> BreakerStatus | None:
         override_until=moment(override.until) if override and override.until else None,
         config=outcome.config,
         declared=outcome.declared,
+        reporters=tuple(_reporter(breaker, host, now) for host in breaker.hosts),
+    )
+
+
+def _reporter(breaker: Breaker, host: Host, now: int) -> ReporterStatus:
+    part = quorum.part_of(breaker, host.name)
+    assert part is not None  # noqa: S101 - it is one of its hosts
+    return ReporterStatus(
+        name=host.name,
+        state=rules.shown_state(quorum.seen_from(breaker, host.name), now).value,
+        alive=quorum.lives(host, now),
+        silent=(now - host.seen) / 1000,
+        successes=part.successes,
+        failures=part.failures,
+        run=host.own.run,
     )
 
 

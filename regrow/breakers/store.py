@@ -8,14 +8,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from regrow.breakers import rules
 from regrow.breakers.rules import Breaker, BreakerConfig, Event, Look, Report, Transition
 from regrow.errors import StoreUnavailableError
 
 KEPT_TRANSITIONS = 256
-REPORTER_MS = 60_000  # a late report is told from a repeated one this long
+PROCESS_MS = 60_000  # a late report is told from a repeated one this long
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,13 @@ class Outcome:
     """What ``regrow.toml`` says of its settings; None where nobody told the store."""
 
 
-Step = tuple[str, BreakerConfig | None, Event]
-"""What :meth:`BreakerStore.apply` takes."""
+class Step(NamedTuple):
+    """What :meth:`BreakerStore.apply` takes."""
+
+    name: str
+    config: BreakerConfig | None
+    event: Event
+    host: str = ""
 
 
 class Listening(Protocol):
@@ -57,8 +62,12 @@ class BreakerStore(Protocol):
     remote: bool
     """Whether a step may wait for a network."""
 
-    def apply(self, name: str, config: BreakerConfig | None, event: Event) -> Outcome:
-        """Let ``event`` happen to the breaker. ``config=None``: under the settings it was last used with."""
+    def apply(self, name: str, config: BreakerConfig | None, event: Event, host: str = "") -> Outcome:
+        """Let ``event`` happen to the breaker. ``config=None``: under the settings it was last used with.
+
+        ``host``: what the process runs on that the event comes from, which is alive herewith; empty: somebody
+        who only looks on, to whom a breaker that nobody used is not there.
+        """
 
     def apply_all(self, steps: Sequence[Step]) -> list[Outcome | StoreUnavailableError]:
         """Many at once, each atomic by itself. In its place an error, where a part of the store is away."""
@@ -97,19 +106,19 @@ class MemoryStore:
         self._history: dict[str, deque[Transition]] = {}
         self._counted: dict[tuple[str, str], tuple[int, int]] = {}
 
-    def apply(self, name: str, config: BreakerConfig | None, event: Event) -> Outcome:
+    def apply(self, name: str, config: BreakerConfig | None, event: Event, host: str = "") -> Outcome:
         with self._lock:
             now = self._clock()
             known = self._breakers.get(name)
             config = config or self._configs.get(name) or BreakerConfig()
-            if known is None and isinstance(event, Look):
+            if known is None and isinstance(event, Look) and not host:
                 return Outcome(None, now, accepted=False, transitions=(), config=config)
             if isinstance(event, Report) and self._has_counted(name, event, now):
-                step = replace(rules.apply(config, known or Breaker(), Look(), now), accepted=False)
+                step = replace(rules.apply(config, known or Breaker(), Look(), now, host), accepted=False)
             else:
-                step = rules.apply(config, known or Breaker(), event, now)
+                step = rules.apply(config, known or Breaker(), event, now, host)
             if isinstance(event, Report) and step.accepted:
-                self._counted[name, event.reporter] = (event.sequence, now + REPORTER_MS)
+                self._counted[name, event.process] = (event.sequence, now + PROCESS_MS)
             self._breakers[name] = step.breaker
             self._configs[name] = config
             self._history.setdefault(name, deque(maxlen=KEPT_TRANSITIONS)).extend(step.transitions)
@@ -155,5 +164,5 @@ class MemoryStore:
             self._configs[name] = config
 
     def _has_counted(self, name: str, report: Report, now: int) -> bool:
-        sequence, until = self._counted.get((name, report.reporter), (0, 0))
-        return bool(report.reporter) and now < until and report.sequence <= sequence
+        sequence, until = self._counted.get((name, report.process), (0, 0))
+        return bool(report.process) and now < until and report.sequence <= sequence

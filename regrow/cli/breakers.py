@@ -7,7 +7,7 @@ import math
 import click
 
 from regrow import breakers as fleet
-from regrow.breakers import BreakerStatus, OrderKind, by_hand, history
+from regrow.breakers import BreakerStatus, OrderKind, ReporterStatus, by_hand, history
 from regrow.breakers.declared import differences
 from regrow.breakers.history import PastTransition
 from regrow.cli.output import (
@@ -198,9 +198,16 @@ def _print_breaker(breaker: BreakerStatus) -> None:
                 f"{breaker.would_open} times" if shadow else None,
             ),
             ("until", when(breaker.override_until) if breaker.override_until else None),
+            *((f"host {visible(host.name)}", _host(host)) for host in breaker.reporters),
             *settings.items(),
         ]
     )
+
+
+def _host(host: ReporterStatus) -> str:
+    calls = host.successes + host.failures
+    silent = "" if host.alive else f", silent for {lasted(host.silent)}"
+    return f"{host.state}, {host.failures} of {calls} failed, {host.run} in a row{silent}"
 
 
 def _as_dict(change: PastTransition) -> dict[str, object]:

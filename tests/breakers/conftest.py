@@ -27,8 +27,8 @@ def make_reporter() -> Iterator[Callable[..., Reporter]]:
     """Reporters that stand for processes: on a Redis, or local without a URL."""
     made: list[Reporter] = []
 
-    def make(url: str | None = None) -> Reporter:
-        made.append(Reporter(RedisStore.from_url(url) if url else None))
+    def make(url: str | None = None, host: str | None = None) -> Reporter:
+        made.append(Reporter(RedisStore.from_url(url) if url else None, host=host))
         return made[-1]
 
     yield make

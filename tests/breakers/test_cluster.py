@@ -13,6 +13,7 @@ from regrow.breakers.redis_listening import channel
 from regrow.breakers.redis_store import NAMES_KEY, RedisStore, state_key
 from regrow.breakers.rules import BreakerConfig, Look, Order, OrderKind, Report
 from regrow.breakers.service import CircuitBreaker
+from regrow.breakers.store import Step
 from regrow.errors import StoreUnavailableError
 from regrow.redis import connect
 from regrow.tallies import Tallies
@@ -50,7 +51,7 @@ def _listeners(client, node, heard):
 
 def test_breakers_of_all_nodes_are_listed(cluster_url, client):
     store = RedisStore.from_url(cluster_url)
-    store.apply_all([(name, BreakerConfig(), Report(0, 1, 0, 0)) for name in NAMES])
+    store.apply_all([Step(name, BreakerConfig(), Report(0, 1, 0, 0)) for name in NAMES])
     assert len({client.node_of(state_key(name)) for name in NAMES}) == 3
     assert [status.name for status in list_breakers(client)] == sorted(NAMES)
 
@@ -59,10 +60,10 @@ def test_many_steps_are_one_trip_a_node_also_where_the_script_is_not_known(clust
     store = RedisStore.from_url(cluster_url)
     store.names()
     client.script_flush()
-    first = store.apply_all([(name, BreakerConfig(), Report(0, 1, 0, 0)) for name in NAMES])
+    first = store.apply_all([Step(name, BreakerConfig(), Report(0, 1, 0, 0)) for name in NAMES])
     assert [outcome.breaker.successes for outcome in first] == [1] * len(NAMES)
     before = _evaluated(client)
-    again = store.apply_all([(name, None, Look()) for name in NAMES])
+    again = store.apply_all([Step(name, None, Look()) for name in NAMES])
     assert [outcome.breaker.successes for outcome in again] == [1] * len(NAMES)
     assert _evaluated(client) - before == len(NAMES)
     assert client.script_exists(script().digest)  # on every node
@@ -88,7 +89,9 @@ def test_a_slot_that_moves_takes_its_breakers_along(cluster_url, client, redirec
         assert singly.breaker.successes == 3
         store = RedisStore.from_url(cluster_url)
         store.shard(name), store.names()
-        together = store.apply_all([(name, None, Report(known.epoch, 1, 0, 0)), ("other", None, Look())])
+        together = store.apply_all(
+            [Step(name, None, Report(known.epoch, 1, 0, 0)), Step("other", None, Look())]
+        )
         assert together[0].breaker.successes == 4
     finally:
         if redirection == "ASK":

@@ -232,7 +232,7 @@ def test_a_hash_that_healthy_traffic_never_trims():
     with time_machine.travel(1_800_000_000, tick=False) as clock:
         for sequence in range(1, 400):
             clock.shift(0.7)
-            report = Report(0, 2, 0, 0, reporter="host-1", sequence=sequence)
+            report = Report(0, 2, 0, 0, process="p1", sequence=sequence)
             store.apply("payments", BreakerConfig(), report)
     assert sum(len(value) for value in server.hgetall(state_key("payments")).values()) < 4000
     assert len(server.keys("*")) <= 4

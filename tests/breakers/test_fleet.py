@@ -225,9 +225,9 @@ def test_callers_never_talk_to_the_store_and_ten_thousand_calls_are_a_few_report
     callers = []
 
     class Watched(RedisStore):
-        def apply(self, name, config, event):
+        def apply(self, name, config, event, host=""):
             callers.append(threading.current_thread().name)
-            return super().apply(name, config, event)
+            return super().apply(name, config, event, host)
 
     reporter = Reporter(Watched.from_url(redis_url))
     breaker = CircuitBreaker("payments", reporter=reporter)

@@ -8,9 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from regrow import breakers
+from regrow.breakers import quorum
 from regrow.breakers.history import monitor, past
 from regrow.breakers.redis_store import NAMES_KEY, RedisStore, state_key, transitions_key
-from regrow.breakers.rules import AskProbe, BreakerConfig, Order, OrderKind, Report
+from regrow.breakers.rules import AskProbe, BreakerConfig, Look, Order, OrderKind, Report
 from regrow.database.tables import breaker_transitions
 from regrow.errors import SettingsError
 from tests.waiting import eventually
@@ -164,3 +165,29 @@ class TestMonitor:
         found = monitor(engine)
         assert (found["breakers"], found["forgotten"], found["written"]) == (0, 1, 2)
         assert not engine.redis.exists(NAMES_KEY)
+
+
+def test_a_hosts_own_changes_are_kept_once_under_its_own_name_and_break_no_chain(engine):
+    store = RedisStore(engine.redis)
+    quick = BreakerConfig(recovery_timeout=0.05)
+
+    def alone():
+        epoch = quorum.seen_from(store.apply("payments", quick, Look(), "bad").breaker, "bad").epoch
+        return store.apply("payments", quick, Report(epoch, 0, 5, 5), "bad")
+
+    store.apply("payments", quick, Look(), "good")
+    alone()
+    assert monitor(engine)["written"] == 1
+    eventually(lambda: store.apply("payments", quick, AskProbe("a"), "bad").accepted, 5)
+    found = monitor(engine)
+    assert (found["written"], found["gaps"], found["not_closed"]) == (1, 0, ["payments@bad"])
+    assert monitor(engine)["written"] == 0
+    store.apply("payments", quick, Order(OrderKind.RESET, "ann", ""))
+    alone()
+    found = monitor(engine)
+    assert found["written"] >= 2
+    assert found["gaps"] == 0
+    kept = past(engine.database, "payments@bad")[::-1]
+    assert [row.to_state for row in kept][:3] == ["open", "half_open", "open"]
+    assert {row.details["reporter"] for row in kept} == {"bad"}
+    assert [row.reason for row in past(engine.database, "payments")] == ["reset"]

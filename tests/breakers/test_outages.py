@@ -218,6 +218,6 @@ def test_the_outage_and_its_end_are_logged_once(process, own_redis, caplog):
         eventually(lambda: breaker._reporter.local, 5)
         time.sleep(2.2)
         own_redis.start()
-        eventually(lambda: not breaker._reporter.local, 10)
+        eventually(lambda: "breakers.redis_back" in caplog.messages, 10)
     told = [record.message for record in caplog.records if "redis" in record.message]
     assert told == ["breakers.redis_away", "breakers.redis_back"]

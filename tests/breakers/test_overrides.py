@@ -11,7 +11,7 @@ from regrow.breakers import history, show
 from regrow.breakers.by_hand import switch
 from regrow.breakers.history import monitor, past
 from regrow.breakers.overrides import LastOrder, keep, kept_orders, restored_by, told_by
-from regrow.breakers.redis_store import RedisStore, state_key
+from regrow.breakers.redis_store import NAMES_KEY, RedisStore, state_key
 from regrow.breakers.rules import (
     Breaker,
     BreakerConfig,
@@ -121,7 +121,7 @@ class TestWithRealStores:
         engine.redis.flushdb()
         engine.redis.restore(state_key("payments"), 0, older[0])
         engine.redis.restore("regrow:{breaker:payments}:transitions", 0, older[1])
-        RedisStore(engine.redis)._announce("payments")
+        engine.redis.sadd(NAMES_KEY, "payments")
         assert status(engine).override == "forced_open"
         monitor(engine)
         assert (status(engine).state, status(engine).override) == ("closed", None)

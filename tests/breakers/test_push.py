@@ -105,7 +105,10 @@ def test_a_flood_of_messages_is_a_look_now_and_then(process, server, no_looks):
     eventually(lambda: listeners(server) == 1, 5)
     store, looks = breaker._reporter.remote, []
     apply = store.apply
-    store.apply = lambda name, config, event: (looks.append(event), apply(name, config, event))[1]
+    store.apply = lambda name, config, event, host="": (
+        looks.append(event),
+        apply(name, config, event, host),
+    )[1]
     with server.pipeline(transaction=False) as pipe:
         for epoch in range(5_000):
             pipe.publish(channel("payments"), breaker.epoch + 1 + epoch)

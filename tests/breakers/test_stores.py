@@ -13,9 +13,11 @@ import time_machine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from regrow.breakers import quorum
 from regrow.breakers.redis_store import NAMES_KEY, RedisStore, state_key, transitions_key
 from regrow.breakers.rules import (
     AskProbe,
+    Breaker,
     BreakerConfig,
     Look,
     Order,
@@ -65,21 +67,21 @@ def test_the_whole_life_of_a_breaker(store):
 
 
 def test_a_report_sent_twice_is_counted_once(store):
-    report = Report(0, 2, 3, 3, reporter="host-1", sequence=1)
+    report = Report(0, 2, 3, 3, process="p1", sequence=1)
     assert store.apply("payments", CONFIG, report).accepted
     again = store.apply("payments", CONFIG, report)
     assert not again.accepted
     assert (again.breaker.successes, again.breaker.failures) == (2, 3)
-    other = store.apply("payments", CONFIG, Report(0, 0, 1, 1, reporter="host-2", sequence=1))
+    other = store.apply("payments", CONFIG, Report(0, 0, 1, 1, process="p2", sequence=1))
     assert other.accepted
 
 
 def test_a_report_of_an_earlier_epoch_may_be_sent_again_under_the_new_one(store):
     opened = trip(store)
     closed = store.apply("payments", CONFIG, Order(OrderKind.RESET, "ann", "")).breaker
-    late = Report(opened.breaker.epoch, 1, 0, 0, reporter="host-1", sequence=7)
+    late = Report(opened.breaker.epoch, 1, 0, 0, process="p1", sequence=7)
     assert not store.apply("payments", CONFIG, late).accepted
-    now = Report(closed.epoch, 1, 0, 0, reporter="host-1", sequence=7)
+    now = Report(closed.epoch, 1, 0, 0, process="p1", sequence=7)
     assert store.apply("payments", CONFIG, now).accepted
 
 
@@ -142,7 +144,7 @@ def test_the_history_of_a_breaker_is_bounded(store):
 def test_keys_share_one_slot_and_do_not_stay_for_ever(redis_url):
     store = RedisStore.from_url(redis_url)
     trip(store)
-    store.apply("payments", CONFIG, Report(1, 1, 0, 0, reporter="host-1", sequence=1))
+    store.apply("payments", CONFIG, Report(1, 1, 0, 0, process="p1", sequence=1))
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         keys = sorted(key for key in client.keys("regrow:*") if key != NAMES_KEY)
         assert all(key.startswith("regrow:{breaker:payments}:") for key in keys)
@@ -224,11 +226,13 @@ class Differ:
         self.theirs = RedisStore(fakeredis.FakeRedis())
         self.epoch = 0
         self.tokens = ["none"]
+        self.by_hand = self.chance.choice([[], ["order", "restore"]])
+        self.hosts = self.chance.choice([[""], ["", "a"], ["a", "b", "c"], ["", *"abcd"]])
 
     def event(self):  # noqa: PLR0911 - one return an event
         pick = self.chance.random
         match self.chance.choice(
-            ["report"] * 5 + ["ask"] * 4 + ["settle"] * 4 + ["renew", "order", "look", "restore"]
+            ["report"] * 6 + ["ask"] * 4 + ["settle"] * 4 + ["renew", "look"] + self.by_hand
         ):
             case "report":
                 failures = self.chance.randint(0, 4)
@@ -240,7 +244,7 @@ class Differ:
                     successes,
                     failures,
                     self.chance.randint(0, failures),
-                    "host-1",
+                    "p1",
                     sequence,
                     slow=self.chance.choice([0, 0, 1, successes + failures]),
                 )
@@ -254,37 +258,54 @@ class Differ:
                     ProbeResult.RELEASE,
                 ]
                 return SettleProbe(
-                    self.chance.choice(self.tokens[-3:]), self.epoch, self.chance.choice(results)
+                    self.chance.choice([*self.tokens[-2:], *self.tokens[-1:] * 3]),
+                    self.epoch,
+                    self.chance.choice(results),
                 )
             case "renew":
-                return RenewProbe(self.chance.choice(self.tokens[-3:]), pick() < 0.5)
+                return RenewProbe(
+                    self.chance.choice([*self.tokens[-2:], *self.tokens[-1:] * 3]), pick() < 0.5
+                )
             case "order":
                 expires = self.chance.choice([0, 700])
-                return Order(
-                    self.chance.choice(list(OrderKind)), "ann", self.chance.choice(["", "why: not"]), expires
-                )
+                kind, reason = self.chance.choice(list(OrderKind)), self.chance.choice(["", "why: not"])
+                if pick() < 0.7:
+                    return Order(kind, "ann", reason, expires)
+                over, after = self.chance.choice([0, self.fleet_epoch]), self.fleet_epoch + 50
+                return Order(kind, "ann", reason, expires, over=over, after=after)
             case "restore":
                 epoch = max(1, self.epoch + self.chance.randint(-1, 1))
                 override = self.chance.choice([None, None, *OverrideKind])
                 overridden = override in (OverrideKind.DISABLED, OverrideKind.METRICS_ONLY)
                 state = State.CLOSED if overridden else State.OPEN
+                if pick() < 0.3:
+                    return Restore(epoch, State.OPEN, 400, alone=True)
                 return Restore(epoch, state, 400, override, "bob", "r", self.chance.choice([0, 300]))
             case _:
                 return Look(pick() < 0.5)
 
     def run(self, steps):
+        """Some steps; the transitions that came of them."""
+        host = self.hosts[0]
         try:
             for _ in range(steps):
-                self.now += self.chance.choice([0, 0, 1, 100, 400, 2_000, 9_000])
+                self.now += self.chance.choice([0, 0, 1, 100, 100, 400, 600, 2_000, 9_000])
                 if self.chance.random() < 0.02:
                     self.now -= 30_000
                 self.traveller.move_to(self.now / 1000 + 0.0005)  # well within the millisecond
+                if self.chance.random() < 0.4:
+                    host = self.chance.choice(self.hosts)
+                before = self.ours.apply("x", None, Look()).breaker or Breaker()
+                assert (self.theirs.apply("x", None, Look()).breaker or Breaker()) == before
+                self.fleet_epoch = before.epoch
+                self.epoch = quorum.seen_from(before, host).epoch
                 event = self.event()
-                ours = self.ours.apply("x", self.config, event)
-                theirs = self.theirs.apply("x", self.config, event)
-                assert theirs == ours, event
-                self.epoch = ours.breaker.epoch if ours.breaker else 0
-            assert self.theirs.transitions("x") == self.ours.transitions("x")
+                ours = self.ours.apply("x", self.config, event, host)
+                theirs = self.theirs.apply("x", self.config, event, host)
+                assert theirs == ours, (event, host)
+            told = self.ours.transitions("x")
+            assert self.theirs.transitions("x") == told
+            return told
         finally:
             self.clock.stop()
 
