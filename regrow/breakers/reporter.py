@@ -48,6 +48,7 @@ from regrow.breakers.store import BreakerStore, MemoryStore, Outcome, Step
 from regrow.configuration import configured
 from regrow.errors import SettingsError, StoreUnavailableError
 from regrow.pools import at_exit_of_pool_processes
+from regrow.riding import Rider
 
 logger = logging.getLogger("regrow.breakers")
 
@@ -70,6 +71,7 @@ class Reporter:
         """Nobody listens for outcomes at the moment: whoever leaves one calls :meth:`wake`."""
         self._cells: dict[str, Cell] = {}
         self._released: deque[Cell] = deque()
+        self._riders: tuple[weakref.ref[Rider], ...] = ()
         self._begin()
         _reporters.add(self)
 
@@ -162,6 +164,15 @@ class Reporter:
     def _store(self, cell: Cell) -> BreakerStore:
         return self.memory if self.remote is None or cell.lost is not None else self.remote
 
+    def carry(self, rider: Rider) -> None:
+        """Take along what else has something to tell Redis every tenth of a second."""
+        with self._lock:
+            held = (known for known in self._riders if known() is not None)
+            self._riders = (*held, weakref.ref(rider))
+
+    def _due_riders(self) -> list[Rider]:
+        return [rider for known in self._riders if (rider := known()) is not None and rider.due]
+
     # What callers do ----------------------------------------------------------------------------------
 
     def wake(self) -> None:
@@ -247,6 +258,8 @@ class Reporter:
         for cell in busy:
             if cell.busy or cell.backlog:
                 self._turn_safely(cell)
+        for rider in self._due_riders():
+            rider.ride()
 
     def close(self) -> None:
         """Report what is gathered and end the thread."""
@@ -326,7 +339,9 @@ class Reporter:
         due = min((cell.due_at() for cell in cells), default=math.inf)
         # First say that nobody listens, then look whether someone spoke meanwhile: so nothing is left lying.
         self.idle = quiet
-        longest = LOOK_EVERY if quiet and not any(cell.busy for cell in cells) else TICK
+        longest = (
+            LOOK_EVERY if quiet and not any(cell.busy for cell in cells) and not self._due_riders() else TICK
+        )
         self._bell.wait(min(longest, max(COALESCE, due - now)))
         self.idle = False
         pause = COALESCE - (time.monotonic() - now)
@@ -347,7 +362,10 @@ class Reporter:
             if self._needs_turn(cell, time.monotonic()):
                 self._turn_safely(cell)
         self._drop_released()
-        return worked
+        riders = self._due_riders()
+        for rider in riders:
+            rider.ride()
+        return worked or bool(riders)
 
     def _needs_turn(self, cell: Cell, now: float) -> bool:
         return bool(

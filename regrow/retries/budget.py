@@ -1,64 +1,21 @@
-"""How many retries the calls pay for, so that retries never multiply the load of a service that fails.
-
-The rule is a token bucket and knows no clock: a first call adds ``share`` of a token, each second adds
-``per_second``, a retry takes one, and no more than ``burst`` are saved up. So over any stretch of time
-``retries <= burst + share * calls + per_second * seconds``.
-"""
+"""The budget that retries are paid from, so that they never multiply the load of a service that fails."""
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from regrow.configuration import configured
 from regrow.errors import SettingsError
+from regrow.retries.allowance import Allowance, Balance, called, retried
+from regrow.riding import Vehicle, carry
 
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a budget grants. ``share`` in retries a call, ``per_second`` and ``burst`` in retries."""
-
-    share: float = 0.2
-    per_second: float = 1.0
-    burst: float = 10.0
-
-    def __post_init__(self) -> None:
-        for name, least in (("share", 0), ("per_second", 0), ("burst", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < math.inf:
-                raise SettingsError(f"retry budget: {name} is {value!r}; give a number, {least} or more")
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """The tokens at one moment, in seconds of any clock that does not go back."""
-
-    tokens: float
-    at: float
-
-
-def called(allowance: Allowance, balance: Balance, now: float) -> Balance:
-    """The balance after a first call."""
-    return _saved(allowance, _aged(allowance, balance, now), allowance.share)
-
-
-def retried(allowance: Allowance, balance: Balance, now: float) -> Balance | None:
-    """The balance after a retry, None when there is not enough for one."""
-    aged = _aged(allowance, balance, now)
-    return Balance(aged.tokens - 1, aged.at) if aged.tokens >= 1 else None
-
-
-def _aged(allowance: Allowance, balance: Balance, now: float) -> Balance:
-    passed = max(0.0, now - balance.at)
-    return _saved(allowance, Balance(balance.tokens, balance.at + passed), passed * allowance.per_second)
-
-
-def _saved(allowance: Allowance, balance: Balance, tokens: float) -> Balance:
-    return Balance(min(allowance.burst, balance.tokens + tokens), balance.at)
+if TYPE_CHECKING:
+    from regrow.retries.shared import SharedBudget
 
 
 class RetryBudget:
@@ -66,18 +23,26 @@ class RetryBudget:
 
     ``share``: retries that each first call pays for (0.2: one in five); ``per_second``: retries a second that
     cost nothing, so that a quiet service may still retry; ``burst``: retries saved up at most, and at hand
-    from the start. It is of this process alone: a fleet of N processes has N of it. Threads share it; a
-    forked child goes on with a full one of its own. SettingsError for numbers that cannot be used.
+    from the start. Without a ``name`` it is of this process alone: a fleet of N processes has N of it. With
+    one, all processes that name it, with the same numbers, share it through Redis, to within one retry a
+    process; without Redis, or while it is away, each process keeps to it by itself. Threads share it; a
+    forked child goes on by itself. SettingsError for numbers or a name that cannot be used.
     """
 
     def __init__(
         self,
         share: float = 0.2,
         *,
+        name: str | None = None,
         per_second: float = 1.0,
         burst: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if name is not None and (not name or not name.isprintable() or any(char in "{} " for char in name)):
+            raise SettingsError(
+                f"a retry budget cannot be called {name!r}: use printable characters, no space and no braces"
+            )
+        self.name = name
         self.allowance = Allowance(share, per_second, burst)
         self._clock = clock
         self._begin()
@@ -86,20 +51,45 @@ class RetryBudget:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._balance = Balance(self.allowance.burst, self._clock())
+        self._shared = self._part(self.name) if self.name is not None else None
+        self._vehicle: Vehicle | None = None
 
     def call(self) -> None:
         """A first call is made."""
         with self._lock:
             self._balance = called(self.allowance, self._balance, self._clock())
+        if self._shared is not None and (vehicle := self._carried(self._shared)) is not None:
+            self._shared.call()
+            if vehicle.idle:
+                vehicle.wake()
 
     def spend(self) -> bool:
         """Pay for a retry; False when there is too little, and then nothing is taken."""
-        with self._lock:
-            left = retried(self.allowance, self._balance, self._clock())
-            if left is None:
-                return False
-            self._balance = left
-            return True
+        shared = self._shared
+        vehicle = self._carried(shared) if shared is not None else None
+        if shared is None or vehicle is None or shared.alone:
+            with self._lock:
+                left = retried(self.allowance, self._balance, self._clock())
+                self._balance = left or self._balance
+                return left is not None
+        paid = shared.spend()
+        vehicle.wake()  # more may be wanted soon
+        if paid:
+            with self._lock:  # so that this process knows what it has had when Redis is away
+                self._balance = retried(self.allowance, self._balance, self._clock()) or self._balance
+        return paid
+
+    def _part(self, name: str) -> SharedBudget:
+        from regrow.retries.shared import SharedBudget
+
+        return SharedBudget(name, self.allowance)
+
+    def _carried(self, shared: SharedBudget) -> Vehicle | None:
+        """What carries this process's part to Redis; None as long as no Redis is configured."""
+        if self._vehicle is None and configured().redis_url is not None:
+            self._vehicle = carry(shared)
+            shared.alone = False
+        return self._vehicle
 
 
 _budgets: weakref.WeakSet[RetryBudget] = weakref.WeakSet()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow import CircuitOpenError, RetryBudget, SettingsError, attempts, retry, retry_http_requests
-from regrow.retries.budget import Allowance, Balance, called, retried
+from regrow.retries.allowance import Allowance, Balance, called, retried
 
 EVENTS = st.lists(st.tuples(st.sampled_from(["call", "retry"]), st.floats(0, 5)), max_size=200)
 
