@@ -36,12 +36,12 @@ import structlog
 from celery import bootsteps, signals
 
 from regrow.engine import get_engine
+from regrow.health.checks import heartbeats
 from regrow.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 FROZEN_EXIT = 70  # EX_SOFTWARE
-KEPT = 600
 PULSE = 5.0
 PUBLISH = 5.0
 
@@ -64,9 +64,11 @@ class Beat:
 class Heart:
     """Where one process leaves its pulse: a file for its container, a key for everybody."""
 
-    def __init__(self, file: Path, key: str, node: str, queues: tuple[str, ...] = ()) -> None:
+    def __init__(self, file: Path, kind: str, name: str, node: str, queues: tuple[str, ...] = ()) -> None:
+        """``kind``: worker or beat; ``name``: what tells it from others of its kind."""
         self.file = file
-        self.key = key
+        self.kind = kind
+        self.name = name
         self.node = node
         self.queues = queues
         self.pulses = 0
@@ -91,14 +93,14 @@ class Heart:
         fresh.replace(self.file)
 
     def publish(self, client: redis.Redis) -> None:
-        client.set(self.key, self.last.line(), ex=KEPT)
+        heartbeats.keep(client, self.kind, self.name, self.last.line())
 
     def stop(self, client: redis.Redis) -> None:
         """The process ends in order: nobody shall miss it."""
         with contextlib.suppress(OSError):
             self.file.unlink(missing_ok=True)
         with contextlib.suppress(redis.RedisError):
-            client.delete(self.key)
+            heartbeats.withdraw(client, self.kind, self.name)
 
 
 class Patience:
@@ -185,7 +187,7 @@ def watch(
 ) -> tuple[Heart, Watchdog]:
     """A beating heart and its watchdog, started. ``kind``: worker or beat; ``queues``: a worker's own."""
     file = settings.home / "run" / f"{kind}.heartbeat"
-    heart = Heart(file, f"regrow:{{heartbeat}}:{kind}:{name}", node, queues)
+    heart = Heart(file, kind, name, node, queues)
     heart.beat("starting")
     watchdog = Watchdog(heart, settings, lambda: get_engine().redis)
     watchdog.start()

@@ -29,6 +29,7 @@ from regrow.breakers.store import BreakerStore, Outcome
 from regrow.database import Database
 from regrow.database.tables import breaker_transitions as table
 from regrow.engine import Engine
+from regrow.errors import StoreUnavailableError
 from regrow.settings.models import BreakerSettings
 
 logger = logging.getLogger("regrow.breakers")
@@ -54,7 +55,8 @@ def monitor(engine: Engine) -> dict[str, Any]:
     An open breaker whose time is over while nobody calls is recorded as half-open: its next caller is the
     probe. Nothing is closed without one. An override that Redis forgot is put back for the rest of its time,
     and what ``regrow.toml`` declares is told to the fleet.
-    StoreUnavailableError when Redis or the database is away.
+    StoreUnavailableError when Redis or the database is away; of a cluster that lost a node, the breakers that
+    it keeps are ``unreachable`` and wait for the next run.
     """
     database, store = engine.database, RedisStore(engine.patient_redis)
     counts: Counter[str] = Counter()
@@ -65,8 +67,22 @@ def monitor(engine: Engine) -> dict[str, Any]:
     tables = engine.settings.breakers
     names = sorted(used | kept.keys() | (tables.keys() - {"default"}))
     newest = _newest_epochs(database, names)
+    unreachable: list[str] = []
+    lost: set[str] = set()
     for name in names:
-        found = _look(store, name, newest.get(name), kept.get(name))
+        node = store.shard(name)
+        if node in lost:
+            unreachable.append(name)
+            continue
+        try:
+            found = _look(store, name, newest.get(name), kept.get(name))
+        except StoreUnavailableError as error:
+            if not node:  # not one of several
+                raise
+            logger.warning("breakers.node_away", extra={"node": node, "error": str(error)})
+            lost.add(node)
+            unreachable.append(name)
+            continue
         if name in kept and (restored := _restored(database, store, name, found)) is not None:
             counts["restored"] += 1
             found = replace(found, outcome=restored, stream=store.transitions(name))
@@ -91,6 +107,7 @@ def monitor(engine: Engine) -> dict[str, Any]:
             for what in ("written", "moved_on", "forgotten", "gaps", "restored", "declared")
         },
         "not_closed": sorted(status.name for status in seen if status.state != "closed"),
+        "unreachable": unreachable,
     }
 
 

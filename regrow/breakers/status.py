@@ -14,7 +14,8 @@ from regrow.breakers.declared import Declared
 from regrow.breakers.redis_store import RedisStore
 from regrow.breakers.rules import Breaker, BreakerConfig, Host, Look, OrderKind, State
 from regrow.breakers.service import LONGEST_NAME, make_order
-from regrow.breakers.store import BreakerStore, Outcome
+from regrow.breakers.store import BreakerStore, Outcome, Step
+from regrow.errors import StoreUnavailableError
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,16 @@ class BreakerStatus:
 def list_breakers(client: redis.Redis) -> list[BreakerStatus]:
     """Every breaker that the fleet used lately, by name, and after each its hosts that are open alone.
 
-    StoreUnavailableError when Redis is away.
+    StoreUnavailableError when Redis is away, or the node of a cluster that keeps some of them.
     """
     store = RedisStore(client)
+    names = store.names()
     found: list[BreakerStatus] = []
-    for name in store.names():
-        outcome = store.apply(name, None, Look())
+    for name, outcome in zip(
+        names, store.apply_all([Step(name, None, Look()) for name in names]), strict=True
+    ):
+        if isinstance(outcome, StoreUnavailableError):
+            raise outcome
         if (status := status_of(name, outcome)) is not None:
             found += [status, *own_statuses(name, outcome)]
     return found

@@ -8,14 +8,20 @@ import threading
 import pytest
 
 from regrow.breakers import list_breakers, order, reporter, show
+from regrow.breakers.history import monitor
+from regrow.breakers.history import past as history
 from regrow.breakers.redis_calls import script
 from regrow.breakers.redis_listening import channel
 from regrow.breakers.redis_store import NAMES_KEY, RedisStore, state_key
 from regrow.breakers.rules import BreakerConfig, Look, Order, OrderKind, Report
 from regrow.breakers.service import CircuitBreaker
 from regrow.breakers.store import Step
+from regrow.engine import Engine
 from regrow.errors import StoreUnavailableError
+from regrow.health.checks.redis import KEY as PROBE_KEY
+from regrow.health.checks.redis import probe
 from regrow.redis import connect
+from regrow.settings.checks import RedisCheck
 from regrow.tallies import Tallies
 from tests.breakers.test_outages import Load, fails
 from tests.waiting import eventually
@@ -121,8 +127,9 @@ def test_counts_of_the_fleet_add_up_in_a_cluster(cluster_url, client, monkeypatc
     assert list(client.hgetall("regrow:{counters}").values()) == ["3"]
 
 
-@pytest.mark.parametrize("outage", ["killed", "frozen"])
-def test_the_loss_of_a_node_is_the_loss_of_its_breakers_alone(own_cluster, make_reporter, outage):
+@pytest.fixture
+def halved(own_cluster, make_reporter):
+    """A cluster without replicas, and the breakers of one process on all its nodes, in use."""
     for replica in own_cluster.nodes[3:]:
         replica.kill()  # nobody takes over
     shared = make_reporter(own_cluster.url)
@@ -132,8 +139,14 @@ def test_the_loss_of_a_node_is_the_loss_of_its_breakers_alone(own_cluster, make_
     for breaker in breakers:
         breaker.call(int)
         eventually(lambda: breaker._cell.fleet, 5)  # noqa: B023
-    lost = own_cluster.serving(NAMES_KEY)  # even the one with the list of names
-    theirs = [b for b in breakers if own_cluster.serving(state_key(b.name)) is lost]
+    return own_cluster, shared, breakers
+
+
+@pytest.mark.parametrize("outage", ["killed", "frozen"])
+def test_the_loss_of_a_node_is_the_loss_of_its_breakers_alone(halved, outage):
+    cluster, shared, breakers = halved
+    lost = cluster.serving(NAMES_KEY)  # even of the one with the list of names
+    theirs = [b for b in breakers if cluster.serving(state_key(b.name)) is lost]
     others = [b for b in breakers if b not in theirs]
     assert theirs
     assert others
@@ -143,7 +156,7 @@ def test_the_loss_of_a_node_is_the_loss_of_its_breakers_alone(own_cluster, make_
         else:
             lost.signal(signal.SIGSTOP)
         eventually(lambda: all(shared.is_local(b._cell) for b in theirs), 10)
-        with connect(own_cluster.url, socket_timeout=1) as client:
+        with connect(cluster.url, socket_timeout=1) as client:
             before = show(client, others[0].name).successes
             eventually(lambda: show(client, others[0].name).successes > before + 20, 10)
             assert not any(shared.is_local(b._cell) for b in others)
@@ -162,6 +175,37 @@ def test_the_loss_of_a_node_is_the_loss_of_its_breakers_alone(own_cluster, make_
         assert load.foreign == []
         assert load.refused == 0
         assert max(load.overheads) < 0.2  # a wait for Redis would be 250 ms
+
+
+def test_the_worker_goes_on_for_breakers_of_the_other_nodes_and_the_check_says_so(
+    halved, make_settings, sqlite_url
+):
+    cluster, _, breakers = halved
+    kept = {cluster.serving(NAMES_KEY).port, cluster.serving(PROBE_KEY).port}
+    lost = next(node for node in cluster.nodes[:3] if node.port not in kept)
+    theirs = sorted(b.name for b in breakers if cluster.serving(state_key(b.name)) is lost)
+    settings = make_settings(
+        cluster.url, sqlite_url, CELERY_BROKER_URL="redis://127.0.0.1:1/0", REGROW_REDIS__MAX_RETRIES="0"
+    )
+    engine = Engine(settings)
+    engine.database.upgrade()
+    check = RedisCheck(kind="redis", timeout=4.0)
+    for breaker in breakers:
+        breaker.force_open(actor="ann")
+    try:
+        assert probe(check, settings).status == "healthy"
+        lost.kill()
+        found = monitor(engine)
+        assert theirs
+        assert found["unreachable"] == theirs
+        assert found["written"] == len(breakers) - len(theirs)
+        eventually(lambda: probe(check, settings).status == "degraded", 10)
+        assert "nobody serves" in probe(check, settings).message
+        lost.start()
+        eventually(lambda: monitor(engine)["unreachable"] == [], 10)
+        assert {past.breaker for past in history(engine.database)} == set(NAMES)
+    finally:
+        engine.close()
 
 
 def test_a_cluster_that_was_never_there_is_no_reason_not_to_work(make_reporter):

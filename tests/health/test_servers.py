@@ -12,7 +12,7 @@ import redis
 from kombu.transport.redis import PRIORITY_STEPS, Channel
 
 from regrow.database import Database
-from regrow.health.checks import celery_beat, celery_worker, probe_of, queue
+from regrow.health.checks import celery_beat, celery_worker, heartbeats, probe_of, queue
 from regrow.settings.checks import (
     CeleryBeatCheck,
     CeleryWorkerCheck,
@@ -204,7 +204,7 @@ def test_an_amqp_broker_that_takes_connections_and_stays_silent_is_unhealthy_in_
 def beat_of(client, kind, name, state="running", age=0.0, queues=None):
     told = {"at": time.time() - age, "pid": 1, "node": name, "state": state}
     line = json.dumps(told if queues is None else {**told, "queues": queues})
-    client.set(f"regrow:{{heartbeat}}:{kind}:{name}", line, ex=600)
+    heartbeats.keep(client, kind, name, line)
 
 
 def test_without_any_heartbeat_ever_workers_and_beats_are_unknown(settings):
@@ -228,7 +228,7 @@ def test_without_any_heartbeat_ever_workers_and_beats_are_unknown(settings):
 def test_workers_are_judged_by_their_heartbeats(settings, client, workers, status, said):
     for n, (state, age) in enumerate(workers):
         beat_of(client, "worker", f"w{n}", state, age)
-    client.set("regrow:{heartbeat}:worker:junk", "no heartbeat")
+    heartbeats.keep(client, "worker", "junk", "no heartbeat")
     found = probe(WORKER, settings)
     assert (found.status, said in found.message) == (status, True), found
     assert len(found.data["heartbeats"]) == len(workers)

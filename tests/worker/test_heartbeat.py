@@ -67,7 +67,7 @@ def test_patience_is_counted_in_glances_not_by_the_clock() -> None:
 
 
 def test_the_file_is_one_line_of_json_and_is_replaced_whole(tmp_path: Path) -> None:
-    heart = Heart(tmp_path / "run" / "worker.heartbeat", "key", "node")
+    heart = Heart(tmp_path / "run" / "worker.heartbeat", "worker", "name", "node")
     heart.beat("running")
     before = (tmp_path / "run" / "worker.heartbeat").stat().st_ino
     heart.beat("broker_away")
@@ -88,7 +88,7 @@ def test_a_redis_that_is_away_neither_stops_the_watchdog_nor_hides_a_frozen_hear
 ) -> None:
     settings: Settings = make_settings(REGROW_CELERY__WATCHDOG_TIMEOUT="0.2")
     ended: list[int] = []
-    heart = Heart(tmp_path / "beat.heartbeat", "key", "node")
+    heart = Heart(tmp_path / "beat.heartbeat", "beat", "name", "node")
     away = connect("redis://127.0.0.1:1/0")
     watchdog = Watchdog(heart, settings, lambda: away, end=ended.append)
     watchdog.GLANCE = 0.05

@@ -8,11 +8,11 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Callable
-from typing import cast
 
 import psutil
 import redis
 
+from regrow.health.checks import heartbeats
 from worker.stack.ports import LOOPBACK
 from worker.stack.processes import Process
 
@@ -60,8 +60,7 @@ def heartbeat(client: redis.Redis, kind: str) -> Probe:
 
     def probe(process: Process) -> str | None:
         try:
-            keys = list(client.scan_iter(match=f"regrow:{{heartbeat}}:{kind}:*", count=1000))
-            beats = cast("list[str | None]", client.mget(keys)) if keys else []
+            beats = heartbeats.kept(client, kind)
         except redis.RedisError as error:
             return f"Redis does not answer ({error})"
         for line in beats:
@@ -72,10 +71,10 @@ def heartbeat(client: redis.Redis, kind: str) -> Probe:
     return probe
 
 
-def _state(line: str | None, process: Process) -> str | None:
+def _state(line: str, process: Process) -> str | None:
     """The state in a heartbeat of ``process``; None for one of another process."""
     try:
-        beat = json.loads(line or "")
+        beat = json.loads(line)
         at, pid, state = float(beat["at"]), int(beat["pid"]), str(beat["state"])
     except (ValueError, LookupError, TypeError):
         return None

@@ -3,7 +3,8 @@
 A heartbeat is one line of JSON, ``{"at": epoch seconds, "pid": int, "node": str, "state": str}``, of a worker
 also ``"queues": [str]``, renewed every few seconds by the process's own loop. In Redis it lies under
 ``regrow:{heartbeat}:<kind>:<name>`` and vanishes ten minutes after the last one, so that the dead can be told
-from those who never were.
+from those who never were. ``regrow:{heartbeat}:<kind>`` is the set of their names: reading it costs the same
+whatever else lies in that Redis, and all of it is in one slot of a cluster.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from regrow.health.rules import Finding, Status, finding
 
+if TYPE_CHECKING:
+    import redis
+
 Kind = Literal["worker", "beat"]
 PREFIX = "regrow:{heartbeat}:"
+KEPT = 600
+"""Seconds that the heartbeat of a process stays in Redis after its last one."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +47,36 @@ def from_redis(url: str, kind: Kind, timeout: float, now: float) -> list[Heartbe
     from regrow.health.checks.redis_client import asking
 
     with asking(url, timeout) as client:
-        names = sorted(client.scan_iter(match=f"{PREFIX}{kind}:*", count=5_000))
-        lines: list[Any] = client.mget(names) if names else []
-    found = (parse(line, now) for line in lines if line is not None)
+        lines = kept(client, kind)
+    found = (parse(line, now) for line in lines)
     return [heartbeat for heartbeat in found if heartbeat is not None]
+
+
+def keep(client: redis.Redis, kind: str, name: str, line: str) -> None:
+    """Leave a heartbeat in Redis, for everybody."""
+    with client.pipeline(transaction=True) as both:
+        both.set(f"{PREFIX}{kind}:{name}", line, ex=KEPT)
+        both.sadd(f"{PREFIX}{kind}", name)
+        both.execute()
+
+
+def withdraw(client: redis.Redis, kind: str, name: str) -> None:
+    """The process ended in order: nobody shall miss it."""
+    with client.pipeline(transaction=True) as both:
+        both.delete(f"{PREFIX}{kind}:{name}")
+        both.srem(f"{PREFIX}{kind}", name)
+        both.execute()
+
+
+def kept(client: redis.Redis, kind: str) -> list[str]:
+    """All heartbeats of a kind as they were left, by name. Names whose heartbeat has vanished go too."""
+    names = sorted(cast("set[str]", client.smembers(f"{PREFIX}{kind}")))
+    if not names:
+        return []
+    lines = cast("list[str | None]", client.mget([f"{PREFIX}{kind}:{name}" for name in names]))
+    if gone := [name for name, line in zip(names, lines, strict=True) if line is None]:
+        client.srem(f"{PREFIX}{kind}", *gone)  # one that comes back this moment says so again in seconds
+    return [line for line in lines if line is not None]
 
 
 def asked(read: Callable[[], list[Heartbeat]], verdict: Callable[[list[Heartbeat]], Finding]) -> Finding:

@@ -1,7 +1,8 @@
 """Redis: a new connection, one small write read back, and what the server says of its memory.
 
 A write, because a server that answers PING may be a read-only replica, out of memory, or refusing writes
-since its disk failed; each of these is an outage for whoever needs Redis.
+since its disk failed; each of these is an outage for whoever needs Redis. A cluster also says how many of its
+slots are served: without some of them it works for the others.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import redis
 
 from regrow.health.checks.redis_client import asking
 from regrow.health.rules import Finding, finding, judge
+from regrow.redis_cluster import Client, ClusterClient
 from regrow.settings import Settings
 from regrow.settings.checks import RedisCheck
 
 KEY = "regrow:{health}:probe"
+SLOTS = 16_384
 _FULL = 90.0
 """Percent of ``maxmemory``; beyond 100 a server that keeps its promises (noeviction) refuses writes."""
 
@@ -29,15 +32,19 @@ def probe(check: RedisCheck, settings: Settings) -> Finding:
             if client.get(KEY) is None:
                 return finding("unhealthy", "a key vanished right after it was written")
             facts = _facts(client)
+            unserved = _unserved(client)
     except redis.RedisError as error:
         return finding("unhealthy", f"{type(error).__name__}: {error}")
     except OSError as error:
         return finding("unhealthy", f"cannot be reached: {error}")
-    return verdict(facts)
+    return verdict(facts, unserved)
 
 
-def verdict(facts: dict[str, Any]) -> Finding:
-    """What a server that takes writes says about itself. ``facts``: INFO, empty where that is forbidden."""
+def verdict(facts: dict[str, Any], unserved: int = 0) -> Finding:
+    """What a server that takes writes says about itself. ``facts``: INFO, empty where that is forbidden.
+
+    ``unserved``: slots of a cluster whose node does not answer the others.
+    """
     limit, used = int(facts.get("maxmemory") or 0), int(facts.get("used_memory") or 0)
     data = {
         "version": facts.get("valkey_version") or facts.get("redis_version"),
@@ -46,11 +53,21 @@ def verdict(facts: dict[str, Any]) -> Finding:
         "eviction": facts.get("maxmemory_policy"),
         "clients": facts.get("connected_clients"),
     }
+    if unserved:
+        said = f"takes writes; nobody serves {unserved} of {SLOTS} slots, whose node is away"
+        return finding("degraded", said, **data)
     if limit:
         percent = 100 * used / limit
         said = f"takes writes; {percent:.0f}% of maxmemory used"
         return finding(judge(percent, _FULL), said, **data)
     return finding("healthy", "takes writes", **data)
+
+
+def _unserved(client: Client) -> int:
+    if not isinstance(client, ClusterClient):
+        return 0
+    said = client.cluster_info()
+    return sum(int(said.get(f"cluster_slots_{state}", 0)) for state in ("fail", "pfail"))
 
 
 def _facts(client: redis.Redis) -> dict[str, Any]:
