@@ -24,6 +24,7 @@ from regrow.celery.messages import Failure, RawMessage
 from regrow.celery.origin import AppFacts
 from regrow.celery.sender import CelerySender
 from regrow.celery.sinks import BrokerSink, SpoolSink, StoreSink
+from regrow.celery.tracing import keep_causes
 from regrow.errors import RegrowError
 
 __all__ = [
@@ -55,6 +56,8 @@ def install(
     broker: str | None = None,
     code_version: str | None = None,
     classify: Classify | None = None,
+    capture_expired: bool = False,
+    capture_revoked: bool = False,
 ) -> None:
     """Capture what fails for good in the workers of ``app``. A second call changes nothing.
 
@@ -68,6 +71,8 @@ def install(
     the app (``$REGROW_CODE_VERSION``). Both are kept with each letter.
     ``classify``: a function of the exception that says what kind of failure it is (transient, rate_limited,
     dependency_down, breaker_refused, permanent, poison, unknown), or None to leave it to the registry.
+    ``capture_expired``: tasks that expired before they ran become letters. ``capture_revoked``: so do those
+    that were revoked or terminated, in quarantine.
 
     TooLateError: the app has connected already; its consumer and requests are then made. SettingsError: the
     spool's folder cannot be used.
@@ -79,6 +84,7 @@ def install(
         raise TooLateError
     # A pool child ends without exit handlers; what it knows of the app's breakers goes out before.
     signals.worker_process_shutdown.connect(_flush_breakers, weak=False)
+    signals.worker_process_init.connect(lambda **_: keep_causes(app), weak=False)
     folder = home or Path(os.environ.get("REGROW_HOME") or "var")
     kept_in = sink or BrokerSink(CelerySender.beside(app))
     if spool := spool or os.environ.get("REGROW_SPOOL"):
@@ -93,6 +99,8 @@ def install(
             "regrow_facts": AppFacts(
                 broker or os.environ.get("REGROW_BROKER"),
                 code_version or os.environ.get("REGROW_CODE_VERSION"),
+                expired=capture_expired,
+                revoked=capture_revoked,
             ),
         },
     )

@@ -14,7 +14,7 @@ from regrow.errors import RegrowError
 from regrow.failures import FailureClass
 
 Kind = str
-"""``poison`` (nobody could run it) or ``failed`` (it ran, and failed for good)."""
+"""``poison`` (nobody could run it), ``failed`` (for good), ``expired`` or ``revoked`` (it did not run)."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _NAMES = uuid.UUID("5b1de28c-6a8d-5f0e-9a55-1f3a6f1c7e11")
@@ -26,6 +26,18 @@ class BrokenMessageError(RegrowError):
 
 class UnknownTaskError(RegrowError):
     """No task of this name is registered in this worker."""
+
+
+class TaskExpiredError(RegrowError):
+    """The message had expired before anybody ran it."""
+
+
+class TaskRevokedError(RegrowError):
+    """The task was revoked; nobody ran it."""
+
+
+class TaskTerminatedError(RegrowError):
+    """The task was terminated while it ran."""
 
 
 class DeliveredTooOftenError(RegrowError):

@@ -12,10 +12,12 @@ from regrow.celery.messages import RawMessage, raw_message
 
 @dataclass(frozen=True)
 class AppFacts:
-    """What an app says of itself: the name of its broker, the version of its code."""
+    """What an app says of itself: the name of its broker, the version of its code, what it wants captured."""
 
     broker: str | None = None
     code_version: str | None = None
+    expired: bool = False
+    revoked: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Taken:
 
     def __init__(self, consumer: Any, facts: AppFacts) -> None:
         self._consumer = consumer
-        self._facts = facts
+        self.facts = facts
 
     def __call__(self, message: Any) -> RawMessage:
         delivery = message.delivery_info or {}
@@ -75,8 +77,8 @@ class Taken:
         return raw_message(
             message,
             queue=self._queue(delivery),
-            broker=self._facts.broker,
-            code_version=self._facts.code_version,
+            broker=self.facts.broker,
+            code_version=self.facts.code_version,
             deliveries=deliveries_of(headers, redelivered=bool(delivery.get("redelivered"))),
         )
 

@@ -26,7 +26,15 @@ from celery.worker import state
 from kombu.asynchronous import get_event_loop
 
 from regrow.celery.capturing import Capturer, Ended
-from regrow.celery.messages import Failure, TaskOutOfMemoryError, failure_of
+from regrow.celery.messages import (
+    Failure,
+    Kind,
+    TaskExpiredError,
+    TaskOutOfMemoryError,
+    TaskRevokedError,
+    TaskTerminatedError,
+    failure_of,
+)
 from regrow.celery.origin import Taken
 from regrow.dead_letters.home import HEADER
 from regrow.errors import StoreUnavailableError
@@ -70,6 +78,7 @@ class CapturingRequest:
     task: Any
     message: Any
     acknowledged: bool
+    acknowledge: Callable[[], None]
     request_dict: dict[str, Any]
     _context: Any
     _already_revoked: bool
@@ -105,20 +114,40 @@ class CapturingRequest:
         if not self._is_final(error):
             return forward(exc_info, send_failed_event, return_ok)
         trace = str(getattr(exc_info, "traceback", "") or "")
-        return self._capture(error, lambda: forward(exc_info, send_failed_event, return_ok), trace)
+        return self._capture(
+            error, lambda: self._end(lambda: forward(exc_info, send_failed_event, return_ok)), trace
+        )
 
     def on_timeout(self, soft: bool, timeout: float) -> Any:
         forward = super().on_timeout  # type: ignore[misc]
         requeued = self.task.acks_late and not self.task.acks_on_timeout
         if soft or requeued or state.should_terminate:
             return forward(soft, timeout)
-        return self._capture(TimeLimitExceeded(timeout), lambda: forward(soft, timeout))
+        return self._capture(TimeLimitExceeded(timeout), lambda: self._end(lambda: forward(soft, timeout)))
 
     def reject(self, requeue: bool = False) -> Any:
         forward = super().reject  # type: ignore[misc]
         if requeue or self.acknowledged or self._captured:
             return forward(requeue=requeue)
         return self._capture(Reject("rejected without a requeue"), lambda: forward(requeue=False))
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> Any:
+        forward = super()._announce_revoked  # type: ignore[misc]
+        if self._already_revoked or not self._wants_revoked(expired=expired):
+            return forward(reason, terminated, signum, expired)
+        self._already_revoked = True  # whoever asks meanwhile is told so, once
+        error = _why_revoked(terminated=terminated, signum=signum, expired=expired)
+        kind = "expired" if expired else "revoked"
+        return self._capture(
+            error, lambda: self._end(lambda: forward(reason, terminated, signum, expired)), kind=kind
+        )
+
+    def _wants_revoked(self, *, expired: bool) -> bool:
+        if self.task.name.startswith(OWN):
+            return False
+        facts = self.regrow_taken.facts
+        # Of a redriven letter the end is told in any case: it is waited for.
+        return bool(self._attempt()) or (facts.expired if expired else facts.revoked)
 
     def _retry_worker_lost(self, exc: BaseException, exc_info: Any) -> bool:
         sent = bool(super()._retry_worker_lost(exc, exc_info))  # type: ignore[misc]
@@ -151,7 +180,9 @@ class CapturingRequest:
             return False
         return not self._success_was_stored()  # type: ignore[attr-defined]
 
-    def _capture(self, error: BaseException, then: Callable[[], Any], trace: str = "") -> Any:
+    def _capture(
+        self, error: BaseException, then: Callable[[], Any], trace: str = "", kind: Kind = "failed"
+    ) -> Any:
         """Capture, and only then go on; whatever else happens to this request meanwhile waits in line."""
         if self._captured:
             return then()
@@ -160,10 +191,10 @@ class CapturingRequest:
             return None
         if _is_stopping():
             # The loop that would call us back is at its end.
-            return then() if self._capture_at_once(error, trace) else None
+            return then() if self._capture_at_once(error, trace, kind) else None
         state.task_ready(self)  # it runs no more: nobody may cancel "its" child, which runs another task
         self._then = [then]
-        self._tell_or_capture(self._failure(error, trace))
+        self._tell_or_capture(self._failure(error, trace, kind))
         return None
 
     def _tell_or_capture(self, failure: Failure) -> None:
@@ -180,6 +211,21 @@ class CapturingRequest:
         state.task_ready(self, successful=failure is None)
         self.regrow_capturer.submit(Ended(attempt, failure), lambda: self.regrow_call_soon(then))
 
+    def _end(self, forward: Callable[[], Any]) -> Any:
+        """What Celery does at the end: store the result, acknowledge. The failure is kept already.
+
+        A result backend that is away raises here, before the acknowledgement. With late acknowledgement the
+        task would run again and again; and a backend on Redis fails with the same error as the broker, so
+        that the worker would drop its connection, and all that it has in hand.
+        """
+        try:
+            return forward()
+        except Exception as error:
+            log.warning("result.not_stored", task_id=self.id, error=repr(error))
+        if self.task.acks_late:
+            self.acknowledge()
+        return None
+
     def _go_on(self) -> None:
         self._captured = True
         waiting, self._then = self._then or [], None
@@ -188,9 +234,9 @@ class CapturingRequest:
         if _is_stopping():
             _run_what_is_ready()
 
-    def _capture_at_once(self, error: BaseException, trace: str = "") -> bool:
+    def _capture_at_once(self, error: BaseException, trace: str = "", kind: Kind = "failed") -> bool:
         try:
-            failure, attempt = self._failure(error, trace), self._attempt()
+            failure, attempt = self._failure(error, trace, kind), self._attempt()
             self.regrow_capturer.keep_now(Ended(attempt, failure) if attempt else failure)
         except StoreUnavailableError as away:
             # With late acknowledgement the broker still has it and delivers it again.
@@ -199,11 +245,11 @@ class CapturingRequest:
         self._captured = True
         return True
 
-    def _failure(self, error: BaseException, trace: str = "") -> Failure:
+    def _failure(self, error: BaseException, trace: str = "", kind: Kind = "failed") -> Failure:
         told = self.regrow_capturer.class_of(error)
         if told is None and isinstance(error, WorkerLostError) and _is_stopping():
             told = FailureClass.TRANSIENT  # the worker is being shut down or replaced; nobody's poison
-        return failure_of("failed", self.regrow_taken(self.message), error, trace, told)
+        return failure_of(kind, self.regrow_taken(self.message), error, trace, told)
 
     def _attempt(self) -> str | None:
         found = self.request_dict.get(HEADER)
@@ -224,6 +270,12 @@ def _run_what_is_ready() -> None:
 
 def _is_stopping() -> bool:
     return state.should_stop is not None or state.should_terminate is not None
+
+
+def _why_revoked(*, terminated: bool, signum: Any, expired: bool) -> Exception:
+    if expired:
+        return TaskExpiredError()
+    return TaskTerminatedError(f"terminated by {signum}") if terminated else TaskRevokedError()
 
 
 def _out_of_memory(error: BaseException, exc_info: Any) -> ExceptionInfo:

@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from regrow.engine import Engine
 
 
+_FOR_A_PERSON = {"poison", "revoked"}
+
+
 def capture_of(failure: Failure) -> Capture:
-    """The dead letter of a failure. Poison waits for a person; a task that failed may be run again."""
+    """The dead letter of a failure.
+
+    Poison waits for a person, and so does what a person revoked; a task that failed, or that came too late,
+    may be run again.
+    """
     message = failure.message
     kind = _short(message.task, 190) or "unreadable"
     task_id = _short(message.task_id, 255)
@@ -51,7 +58,9 @@ def capture_of(failure: Failure) -> Capture:
         code_version=_short(message.code_version, 190),
         deliveries=message.deliveries,
         cause=failure.cause,
-        quarantine=f"poison: {failure.error_message}"[:500] if failure.kind == "poison" else None,
+        quarantine=f"{failure.kind}: {failure.error_message}"[:500]
+        if failure.kind in _FOR_A_PERSON
+        else None,
     )
 
 
