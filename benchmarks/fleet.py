@@ -33,8 +33,6 @@ QUIET = 0.3  # seconds without a call at the end of them: then all reject
 PROBE_LATENCY = 0.1  # slow, so that probes of several processes would meet
 POLICY = Policy(open_seconds=OPEN_SECONDS)
 
-# Whether a reporter is a host: without, the three shapes of a fleet of ours are one and the same.
-QUORUM = any("REGROW_REPORTER" in file.read_text() for file in (ROOT / "regrow/breakers").glob("*.py"))
 HEALTHY = float(os.environ.get("REGROW_BENCH_HEALTHY", "5"))
 REPETITIONS = int(os.environ.get("REGROW_BENCH_REPETITIONS", "3"))
 
@@ -84,7 +82,7 @@ def measure() -> list[Reach]:
                 lives[contest].append(_live(contest, server))
                 print(f"  {contest.shown}: {lives[contest][-1]}", flush=True)
         found = {contest: _median(of) for contest, of in lives.items()}
-        lonely = [_one_bad_host(server) for _ in range(REPETITIONS)] if QUORUM else []
+        lonely = [_one_bad_host(server) for _ in range(REPETITIONS)]
     finally:
         server.close()
     _show(found, missing)
@@ -100,9 +98,6 @@ def measure() -> list[Reach]:
         ]
     off = max(abs(life.probes - 2) for life in lives[TWO_PROBES])
     reached.append(Reach("fleet_probes_off_from_two_calls", off, "<=", 0))
-    if not lonely:
-        print("\none bad host among several: not measured, this Regrow knows processes, not hosts")
-        return reached
     bad = max(other.refused_by_others for other in lonely)
     good = min(other.refused_by_bad for other in lonely)
     reached.append(Reach("fleet_one_bad_host_refused_by_others_calls", bad, "<=", 0))

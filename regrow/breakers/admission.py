@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import random
 import time
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,7 @@ from regrow.errors import CircuitOpenError
 from regrow.matching import Matcher, matches
 
 clock = time.monotonic
+chance = random.random
 
 
 class Permit:
@@ -171,6 +173,8 @@ class Admission:
         return permit or self._refuse()
 
     def _at_hand(self) -> Permit | None:
+        if self._cell.is_closed:
+            return self._rising(self._cell.gate)
         if not self._cell.gate.heard:
             self._reporter.freshen(self._cell)
             gate = self._cell.gate
@@ -180,7 +184,12 @@ class Admission:
         if probe is not None:
             return Permit(self, self._cell.gate, probe)
         gate = self._cell.gate
-        return Permit(self, gate, None) if gate.admits else None
+        return self._rising(gate) if self._cell.is_closed else None
+
+    def _rising(self, gate: Gate) -> Permit:
+        """Leave of a breaker that has closed; CircuitOpenError while others come first."""
+        wait = gate.turned_away(clock(), chance())
+        return self._refuse(wait) if wait else Permit(self, gate, None)
 
     def _may_wait(self) -> bool:
         return (
@@ -195,8 +204,10 @@ class Admission:
             return None
         probe = waiter.result(1.0)
         gate = self._cell.gate
-        return Permit(self, gate, probe) if probe is not None or gate.admits else None
+        if probe is None:
+            return self._rising(gate) if self._cell.is_closed else None
+        return Permit(self, gate, probe)
 
-    def _refuse(self) -> Permit:
+    def _refuse(self, wait: float | None = None) -> Permit:
         self._cell.refusals.note()
-        raise CircuitOpenError(self.name, self._cell.retry_after(clock()))
+        raise CircuitOpenError(self.name, self._cell.retry_after(clock()) if wait is None else wait)

@@ -17,6 +17,7 @@ from typing import Any
 
 from regrow.breakers import quorum, rules
 from regrow.breakers.declared import Declared, settled
+from regrow.breakers.ramp import Ramp
 from regrow.breakers.rules import (
     LEASE_MS,
     Breaker,
@@ -55,7 +56,18 @@ class Gate:
     which sees to it that the store is asked.
     """
 
-    __slots__ = ("admits", "epoch", "heard", "outcomes", "override", "record", "reopens_at", "state")
+    __slots__ = (
+        "admits",
+        "epoch",
+        "heard",
+        "outcomes",
+        "override",
+        "ramp",
+        "ramp_began",
+        "record",
+        "reopens_at",
+        "state",
+    )
 
     def __init__(
         self,
@@ -72,6 +84,8 @@ class Gate:
         self.reopens_at = reopens_at
         self.heard = heard
         self.admits = heard and state is State.CLOSED
+        self.ramp: Ramp | None = None  # how calls come back, since ``ramp_began`` (monotonic seconds)
+        self.ramp_began = 0.0
         self.outcomes: deque[Noted] = deque(maxlen=OUTCOMES)
         # A bound C method: one call, atomic, no lock.
         self.record: Callable[[Noted], None] = _uncounted if override in UNCOUNTED else self.outcomes.append
@@ -81,6 +95,26 @@ class Gate:
         return cls(
             breaker.state, breaker.epoch, breaker.override.kind if breaker.override else None, reopens_at
         )
+
+    def rise(self, ramp: Ramp, began: float, now: float) -> None:
+        """Let calls through little by little, the slow way, until the ramp is over."""
+        if now - began < ramp.seconds:
+            self.ramp, self.ramp_began = ramp, began
+            self.admits = False
+
+    def turned_away(self, now: float, chance: float) -> float:
+        """Seconds until a call with this ``chance`` (0..1, drawn anew for each) is let through; 0 for now.
+
+        Those who are turned away come back spread over the ramp, as the share grows that would include them.
+        """
+        ramp = self.ramp
+        if ramp is None:
+            return 0.0
+        elapsed = now - self.ramp_began
+        if elapsed >= ramp.seconds:
+            self.ramp, self.admits = None, True
+            return 0.0
+        return 0.0 if chance < ramp.share(elapsed) else max(0.001, ramp.reaches(chance) - elapsed)
 
     def adopt(self, unheard: Gate) -> None:
         """Count what was admitted before anything was heard: it was admitted under this, unknowingly."""
@@ -277,6 +311,8 @@ class Cell:
             self.gate.reopens_at = reopens_at
             return
         gate = Gate.of(breaker, reopens_at)
+        if breaker.closed_at and breaker.override is None:
+            gate.rise(self.config.ramp, now - (outcome.now - breaker.closed_at) / 1000, now)
         if not self.gate.heard:
             gate.adopt(self.gate)
         self.gate = gate
@@ -298,15 +334,19 @@ class Cell:
             self.wanted_until = max(self.wanted_until, now + INTEREST)
         return now < self.wanted_until
 
+    @property
+    def is_closed(self) -> bool:
+        return self.gate.heard and self.gate.state is State.CLOSED
+
     def serve_waiters(self, now: float) -> None:
         """Hand leases to callers that wait for one; send all on when the breaker has closed."""
-        while self.waiters and (self.gate.admits or self.parked):
+        while self.waiters and (self.is_closed or self.parked):
             try:
                 waiter = self.waiters.popleft()
             except IndexError:
                 return
             if waiter.set_running_or_notify_cancel():
-                waiter.set_result(None if self.gate.admits else self.take_probe(now))
+                waiter.set_result(None if self.is_closed else self.take_probe(now))
 
     @property
     def known(self) -> Breaker:

@@ -55,6 +55,7 @@ class CircuitBreaker(Shapes):
         window_seconds: float = _DEFAULT,
         slow_call_duration: float | None = _DEFAULT,
         slow_call_rate: float = _DEFAULT,
+        ramp_seconds: float = _DEFAULT,
         record: Matchers = (Exception,),
         ignore: Matchers = (),
         probe_wait: float = 0.0,
@@ -76,6 +77,7 @@ class CircuitBreaker(Shapes):
             "window_seconds": window_seconds,
             "slow_call_duration": slow_call_duration,
             "slow_call_rate": slow_call_rate,
+            "ramp_seconds": ramp_seconds,
         }
         given: dict[str, Any] = dict(preset(kind)) if kind is not None else {}
         given |= {key: value for key, value in chosen.items() if value is not _DEFAULT}

@@ -47,6 +47,7 @@ class BreakerStatus:
     since it was told metrics_only. ``config``: the settings that a process used last; ``declared``: those
     that ``regrow.toml`` changes from the default, None where no worker told the fleet. ``reporters``: the
     hosts that hold it; ``reporter``: the host that this is the own breaker of, None for the fleet's.
+    ``ramp``: the share of calls let through while they come back little by little, None when all are.
     """
 
     name: str
@@ -66,6 +67,7 @@ class BreakerStatus:
     slow: int = 0
     would_open: int = 0
     declared: Declared | None = None
+    ramp: float | None = None
     reporter: str | None = None
     reporters: tuple[ReporterStatus, ...] = ()
 
@@ -185,8 +187,16 @@ def _status(name: str, breaker: Breaker, outcome: Outcome) -> BreakerStatus:
         override_until=moment(override.until) if override and override.until else None,
         config=outcome.config,
         declared=outcome.declared,
+        ramp=_share(outcome.config, breaker, now),
         reporters=tuple(_reporter(breaker, host, now) for host in breaker.hosts),
     )
+
+
+def _share(config: BreakerConfig, breaker: Breaker, now: int) -> float | None:
+    if not breaker.closed_at or breaker.override is not None:
+        return None
+    share = config.ramp.share((now - breaker.closed_at) / 1000)
+    return share if share < 1 else None
 
 
 def _reporter(breaker: Breaker, host: Host, now: int) -> ReporterStatus:

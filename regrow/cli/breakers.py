@@ -189,6 +189,7 @@ def _print_breaker(breaker: BreakerStatus) -> None:
             ("name", breaker.name),
             ("state", breaker.state),
             ("since", when(breaker.since)),
+            ("let through", None if breaker.ramp is None else f"{breaker.ramp:.0%} of the calls, and more"),
             ("retry in", None if breaker.retry_after is None else lasted(breaker.retry_after)),
             ("failed calls", f"{breaker.failures} of {calls} in the window, {breaker.run} in a row"),
             ("slow calls", f"{breaker.slow} of {calls} in the window" if breaker.slow else None),

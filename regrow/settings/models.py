@@ -299,6 +299,8 @@ class BreakerSettings(Section):
     """A call that takes longer counts as slow; without it, none does."""
     slow_call_rate: Share
     """The share of slow calls that opens it."""
+    ramp_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """After it has closed, the share of calls let through grows to all in this time; 0: all at once."""
     half_open_max_calls: Positive
     """Probes at a time."""
 

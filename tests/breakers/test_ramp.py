@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from itertools import pairwise
 
 import pytest
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regrow.breakers import admission, show
 from regrow.breakers.ramp import Pace, Ramp, TokenBucket
-from regrow.errors import SettingsError
+from regrow.breakers.rules import State
+from regrow.breakers.service import CircuitBreaker
+from regrow.errors import CircuitOpenError, SettingsError
+from tests.waiting import eventually
 
 NOW = 1_000.0
 
@@ -91,3 +98,112 @@ def test_a_clock_that_was_set_back_gives_nothing_and_takes_nothing():
 def test_values_that_make_no_sense_are_refused(make):
     with pytest.raises(SettingsError):
         make()
+
+
+# Behind a breaker --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The monotonic clock of callers, to be moved by hand; the reporter's is its own."""
+    moved = [0.0]
+    monkeypatch.setattr(admission, "clock", lambda: time.monotonic() + moved[0])
+    return moved
+
+
+@pytest.fixture
+def closed(make_reporter):
+    """A breaker that was open a moment ago, with a ramp of 100 s; local to this process."""
+
+    def make(**settings):
+        breaker = CircuitBreaker(
+            "payments",
+            ramp_seconds=100,
+            recovery_timeout=0.05,
+            success_threshold=1,
+            reporter=make_reporter(),
+            **settings,
+        )
+        for _ in range(5):
+            with contextlib.suppress(ZeroDivisionError):
+                breaker.call(lambda: 1 / 0)
+        assert breaker.state != "closed"
+        assert eventually(lambda: probed(breaker), 5)
+        assert breaker.state == "closed"
+        return breaker
+
+    return make
+
+
+def probed(breaker):
+    try:
+        return breaker.call(lambda: True)
+    except CircuitOpenError:
+        return None
+
+
+def let_through(breaker, calls=2000):
+    """How many of so many calls were let through, and what the others were told."""
+    refused = []
+    for _ in range(calls):
+        try:
+            breaker.admit().release()
+        except CircuitOpenError as error:
+            refused.append(error.retry_after)
+    return calls - len(refused), refused
+
+
+def test_after_it_has_closed_calls_come_back_little_by_little(closed, clock):
+    breaker = closed()
+    shares = []
+    for second in (0, 50, 99.9):
+        clock[0] = second
+        shares.append(let_through(breaker)[0] / 2000)
+    assert shares == pytest.approx([0.1, 0.55, 1], abs=0.06)
+    clock[0] = 101
+    assert let_through(breaker, 50)[0] == 50
+    assert breaker._cell.gate.admits, "and then the closed path is the short one again"
+
+
+def test_who_is_turned_away_is_told_to_come_back_some_time_within_the_ramp(closed):
+    _, told = let_through(closed())
+    assert 0 < min(told) < 15
+    assert 85 < max(told) <= 100
+    assert sum(told) / len(told) == pytest.approx(50, abs=6)
+
+
+def test_failures_while_calls_come_back_open_it_as_ever(closed):
+    breaker, failed = closed(), 0
+    for _ in range(2000):
+        try:
+            breaker.call(lambda: 1 / 0)
+        except ZeroDivisionError:
+            failed += 1
+        except CircuitOpenError:
+            if breaker._cell.gate.state is not State.CLOSED:
+                break
+    assert failed == 5
+
+
+def test_a_person_who_resets_a_closed_breaker_ends_the_ramp(closed):
+    breaker = closed()
+    breaker.reset(actor="ann")
+    assert let_through(breaker, 50)[0] == 50
+
+
+def test_every_process_of_a_fleet_takes_part_in_the_ramp_and_it_is_shown(make_reporter, redis_url):
+    settings = {"ramp_seconds": 100, "recovery_timeout": 0.2, "success_threshold": 1}
+    first, second = (
+        CircuitBreaker("payments", reporter=make_reporter(redis_url), **settings) for _ in range(2)
+    )
+    second.call(int)
+    for _ in range(5):
+        with contextlib.suppress(ZeroDivisionError, CircuitOpenError):
+            first.call(lambda: 1 / 0)
+    eventually(lambda: second.state != "closed", 5)
+    eventually(lambda: probed(first), 5)
+    eventually(lambda: first.state == second.state == "closed", 5)
+    for breaker in (first, second):
+        assert let_through(breaker)[0] / 2000 == pytest.approx(0.1, abs=0.08)
+    with redis.Redis.from_url(redis_url) as client:
+        assert show(client, "payments").ramp == pytest.approx(0.1, abs=0.08)
