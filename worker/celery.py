@@ -16,6 +16,7 @@ from regrow.celery import CelerySender, StoreSink, install
 from regrow.engine import Engine, get_engine
 from worker import lifecycle, transport
 from worker.configuration import configuration
+from worker.dead_letter_queues import DeadLetterQueues
 from worker.deliveries import LeaseRenewal, count_redelivery
 from worker.expiry import ExpiryCount
 from worker.heartbeat import WorkerHeartbeat
@@ -37,7 +38,7 @@ def make_app(engine: Engine) -> celery.Celery[Any]:
     app = celery.Celery("regrow", task_cls=Task, set_as_current=True)
     app.conf.update(configuration(engine.settings))
     app.conf.imports = tuple(f"tasks.{module.name}" for module in pkgutil.iter_modules(tasks.__path__))
-    app.steps["worker"].update({WorkerHeartbeat, lifecycle.Drain, ExpiryCount})
+    app.steps["worker"].update({WorkerHeartbeat, lifecycle.Drain, ExpiryCount, DeadLetterQueues})
     app.steps["consumer"].add(LeaseRenewal)
     install(
         app,

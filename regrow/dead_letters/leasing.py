@@ -195,6 +195,17 @@ def dispatched(
     return moved.rowcount
 
 
+def in_flight(connection: sa.Connection, sent: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Of these pairs of letter id and token those whose attempt is dispatched and the current one; locked."""
+    query = (
+        sa.select(letters.id, letters.lease_token)
+        .where(letters.id.in_([letter_id for letter_id, _ in sent]), letters.state == State.DISPATCHED)
+        .with_for_update()
+    )
+    current = {(row.id, row.lease_token) for row in connection.execute(query)}
+    return [pair for pair in sent if pair in current]
+
+
 def no_longer_useful(connection: sa.Connection, now: datetime, limit: int) -> list[Letter]:
     """Pending letters whose usefulness is over, locked for the caller."""
     query = (

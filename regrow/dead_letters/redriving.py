@@ -174,19 +174,21 @@ def _written(engine: Engine, outcomes: list[str]) -> Iterator[Callable[[Leased, 
 
 def _write_dispatched(engine: Engine, handed_over: Sequence[tuple[Leased, str]]) -> list[str]:
     sent = [(leased.letter.id, leased.token) for leased, _ in handed_over]
-    settled = [(leased.letter.id, leased.token) for leased, by in handed_over if by == "publish"]
+    published = [(leased.letter.id, leased.token) for leased, by in handed_over if by == "publish"]
 
-    def work(connection: sa.Connection) -> list[bool]:
+    def work(connection: sa.Connection) -> list[str]:
         now = engine.clock()
         deadline = now + timedelta(seconds=engine.settings.dead_letters.outcome_deadline)
         leasing.dispatched(connection, sent, now=now, deadline=deadline)
-        return store.resolve_many(connection, settled, now) if settled else []
+        # Not what came back meanwhile: its dead-letter queue may be faster than we are.
+        settled = leasing.in_flight(connection, published) if published else []
+        won = store.resolve_many(connection, settled, now) if settled else []
+        return [letter_id for (letter_id, _), first in zip(settled, won, strict=True) if first]
 
-    won = engine.database.run(work)
-    for (letter_id, _), first in zip(settled, won, strict=True):
-        if first:
-            logger.info("letter.resolved", letter=letter_id, by="publish")
-    return ["dispatched"] * (len(sent) - sum(won)) + ["resolved"] * sum(won)
+    resolved = engine.database.run(work)
+    for letter_id in resolved:
+        logger.info("letter.resolved", letter=letter_id, by="publish")
+    return ["dispatched"] * (len(sent) - len(resolved)) + ["resolved"] * len(resolved)
 
 
 def _send_home(engine: Engine, leased: Leased) -> str:

@@ -14,6 +14,7 @@ from regrow.dead_letters.reading import LetterDetails, counts, flow, list_letter
 from regrow.dead_letters.receiving import receive
 from regrow.dead_letters.redriving import process_batch, return_overdue
 from regrow.dead_letters.retention import cleanup
+from regrow.dead_letters.returned import came_back
 from regrow.dead_letters.routes import BROKER
 from regrow.dead_letters.settling import record_failure, settle, settle_many
 from regrow.dead_letters.sources import SourceCounts, SourceState, count_sources, list_sources
@@ -23,6 +24,7 @@ __all__ = [
     "LetterDetails",
     "SourceCounts",
     "SourceState",
+    "came_back",
     "capture",
     "capture_many",
     "checked",

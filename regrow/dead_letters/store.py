@@ -235,6 +235,17 @@ _OUT_OF_FLIGHT: Mapping[str, None] = dict.fromkeys(
 )
 
 
+def settled_by(connection: sa.Connection, letter_id: str, token: str) -> tuple[Letter | None, bool]:
+    """The letter that this very attempt settled, or None; and whether the attempt is known at all."""
+    outcome = connection.execute(
+        sa.select(attempts.outcome).where(attempts.token == token, attempts.letter_id == letter_id)
+    ).first()
+    if outcome is None or outcome[0] != AttemptOutcome.SUCCEEDED:
+        return None, outcome is not None
+    row = connection.execute(sa.select(dead_letters).where(letters.id == letter_id)).mappings().first()
+    return (letter_of(row) if row else None), True
+
+
 def move(
     connection: sa.Connection, letter: Letter, to: Next, *, now: datetime, **changed: int | str | None
 ) -> None:

@@ -50,6 +50,7 @@ def app(tmp_path: Path, monkeypatch):
 @pytest.fixture
 def declare(make_settings: Callable[..., object], tmp_path: Path, clock: Clock):
     """An engine with this route for the message type ``charge``."""
+    made: list[Engine] = []
 
     def declare(handler: str = "shop_redrive:charge", **more: str) -> Engine:
         written = {"kind": "handler", "handler": handler, **more}
@@ -58,9 +59,12 @@ def declare(make_settings: Callable[..., object], tmp_path: Path, clock: Clock):
         settings = make_settings(REGROW_CONFIG=str(tmp_path / "regrow.toml"))
         engine = Engine(settings, clock=clock)
         engine.database.upgrade()
+        made.append(engine)
         return engine
 
-    return declare
+    yield declare
+    for engine in made:
+        engine.close()
 
 
 def _capture(engine: Engine, body: bytes, content_type: str, encoding: str = "utf-8") -> str:

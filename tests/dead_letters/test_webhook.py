@@ -71,7 +71,9 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def engine(make_settings: Callable[..., object], tmp_path: Path, clock: Clock, receiver: Receiver) -> Engine:
+def engine(
+    make_settings: Callable[..., object], tmp_path: Path, clock: Clock, receiver: Receiver
+) -> Iterator[Engine]:
     """An engine that sends the message type ``invoice`` to the receiver, signed with two keys from a file."""
     (tmp_path / "keys").write_text(f"{NEW}\n{OLD}\n")
     (tmp_path / "regrow.toml").write_text(
@@ -87,7 +89,8 @@ def engine(make_settings: Callable[..., object], tmp_path: Path, clock: Clock, r
     settings = make_settings(REGROW_CONFIG=str(tmp_path / "regrow.toml"), REGROW_DEAD_LETTERS__MAX_DELAY="60")
     engine = Engine(settings, clock=clock)
     engine.database.upgrade()
-    return engine
+    yield engine
+    engine.close()
 
 
 def _capture(engine: Engine, **more: object) -> str:
