@@ -7,16 +7,16 @@ Field names that look secret are masked, whoever logs them.
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
+from regrow.log_events import CREDENTIALS
+
 _SECRET_WORDS = ("password", "secret", "token", "api_key", "authorization", "cookie")
 _PUBLIC = {"lease_token"}  # a fence, not a secret
-_CREDENTIALS = re.compile(r"://[^/\s@]*@")
 
 
 def configure_logging(level: str = "INFO", style: str = "auto", *, production: bool = False) -> None:
@@ -85,5 +85,5 @@ def _mask_secrets(_logger: Any, _method: str, fields: MutableMapping[str, Any]) 
         if name not in _PUBLIC and any(word in name.lower() for word in _SECRET_WORDS):
             fields[name] = "***"
         elif isinstance(value, str):
-            fields[name] = _CREDENTIALS.sub("://***@", value)
+            fields[name] = CREDENTIALS.sub("://***@", value)
     return fields

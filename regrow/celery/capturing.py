@@ -17,16 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-import structlog
-
 from regrow.celery.messages import Failure
 from regrow.dead_letters import unfiled
 from regrow.dead_letters.classes import parse
 from regrow.dead_letters.spool_shipping import Destination
 from regrow.errors import StoreUnavailableError
 from regrow.failures import FailureClass
+from regrow.log_events import EventLog
 
-log = structlog.get_logger(__name__)
+log = EventLog(__name__)
 
 Classify = Callable[[BaseException], str | None]
 

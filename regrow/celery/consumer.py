@@ -6,11 +6,11 @@ and exits on the rest (a body that is no list of three). On the Redis broker not
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-import structlog
 from celery import signals
 from celery.exceptions import NotRegistered
 
@@ -23,8 +23,9 @@ from regrow.celery.messages import (
 )
 from regrow.celery.origin import AppFacts, Taken
 from regrow.celery.request import capturing
+from regrow.log_events import EventLog
 
-log = structlog.get_logger(__name__)
+log = EventLog(__name__)
 
 MOST_HELD = 100
 """So many captured messages may wait for the store beside those that the prefetch allows."""
@@ -105,7 +106,7 @@ class PoisonGuard:
         release = self._hold()
 
         def captured() -> None:
-            message.ack_log_error(log, self.connection_errors)
+            message.ack_log_error(logging.getLogger(__name__), self.connection_errors)
             release()
             if then is not None:
                 then()

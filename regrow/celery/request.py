@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import structlog
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]
 from celery.exceptions import (
     Ignore,
@@ -39,8 +38,9 @@ from regrow.celery.origin import Taken
 from regrow.dead_letters.home import HEADER
 from regrow.errors import StoreUnavailableError
 from regrow.failures import FailureClass
+from regrow.log_events import EventLog
 
-log = structlog.get_logger(__name__)
+log = EventLog(__name__)
 
 OWN = "regrow."
 _KEPT_OWN = {"regrow.dead_letters.capture", "regrow.dead_letters.capture_many"}

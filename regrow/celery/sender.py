@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kombu.exceptions import KombuError
 
@@ -14,7 +14,9 @@ from regrow.celery.queues import queue as own_queue
 from regrow.dead_letters.home import HomeMessage, Raw
 from regrow.dead_letters.posting import Posting
 from regrow.errors import RouteError, StoreUnavailableError
-from regrow.settings import Settings
+
+if TYPE_CHECKING:
+    from regrow.settings import Settings
 
 _IDLE = 5.0
 """Seconds after which a channel is no longer trusted to be alive."""

@@ -15,7 +15,6 @@ Nothing is ever evicted: a spool that is full, or whose disk is, refuses with Sp
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import stat
 import threading
@@ -27,10 +26,11 @@ from pathlib import Path
 from regrow.dead_letters.spool_records import HEAD_BYTES, encode
 from regrow.dead_letters.spool_source import Entry, Lost, Source, sync_folder
 from regrow.errors import LetterRefusedError, SettingsError, SpoolUnavailableError
+from regrow.log_events import EventLog
 
 __all__ = ["MAX_BYTES", "Entry", "Lost", "Spool"]
 
-log = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 MAX_BYTES = 256 << 20
 """What one process keeps at most."""
@@ -216,8 +216,8 @@ class Spool:
             return
         try:
             os.ftruncate(self._file, self._size)
-        except OSError:
-            log.exception("spool.not_truncated", extra={"source": self.source and self.source.name})
+        except OSError as error:
+            log.critical("spool.not_truncated", source=self.source and self.source.name, error=str(error))
         os.close(self._file)
         self._file = None
         if self._size:
@@ -236,7 +236,7 @@ class Spool:
         now = time.monotonic()
         if now - self._loud_at >= _LOUD_EVERY:
             self._loud_at = now
-            log.critical(event, extra={"spool": str(self.folder), **fields})
+            log.critical(event, spool=str(self.folder), **fields)
 
     def _after_fork(self) -> None:
         """In the child: the parent goes on with its source; ours begins with our first entry."""

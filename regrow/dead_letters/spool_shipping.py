@@ -9,12 +9,12 @@ its receipt: its entries are then as durable as its broker.
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import socket
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +24,12 @@ from regrow.dead_letters.spool import Spool
 from regrow.dead_letters.spool_parcels import QUEUE, TASK, Parcel, receipt_key
 from regrow.dead_letters.spool_source import Entry, Lost, Source
 from regrow.errors import StoreUnavailableError
+from regrow.log_events import EventLog
 
 if TYPE_CHECKING:
     from regrow.engine import Sender
 
-log = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 MOST_ENTRIES, MOST_BYTES = 200, 1 << 20
 WINDOW = 2_000
@@ -73,10 +74,8 @@ class BrokerDestination:
         if receipts is None:
             log.warning(
                 "spool.receipts_from_broker",
-                extra={
-                    "meaning": "entries are as durable as the broker",
-                    "remedy": "set REGROW_REDIS_URL to Regrow's Redis",
-                },
+                meaning="entries are as durable as the broker",
+                remedy="set REGROW_REDIS_URL to Regrow's Redis",
             )
 
     def ship(self, parcel: Parcel) -> int | None:
@@ -92,7 +91,7 @@ class BrokerDestination:
             found = self._receipts.get(receipt_key(source))
             return None if found is None else int(found)
         except (RedisError, ValueError) as error:
-            log.debug("spool.no_receipt", extra={"source": source, "error": str(error)})
+            log.info("spool.no_receipt", source=source, error=str(error))
             return None
 
 
@@ -200,7 +199,7 @@ class Shipper:
         except StoreUnavailableError as error:
             pause = self._pause * random.uniform(0.75, 1.25)  # noqa: S311 - spreads load, hides nothing
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
-            log.warning("letter.waiting", extra={"error": str(error), "pause": round(pause, 2)})
+            log.warning("letter.waiting", error=str(error), pause=round(pause, 2))
             return pause
         self._pause = FIRST_PAUSE
         return LOOK if busy else ADOPT
@@ -209,9 +208,9 @@ class Shipper:
         while True:
             try:
                 pause = self.round()
-            except Exception:
+            except Exception as error:
                 # Whatever it was, the entries are safe; give up nothing.
-                log.exception("spool.shipping_failed")
+                log.critical("spool.shipping_failed", error="".join(traceback.format_exception(error)))
                 pause = LONGEST_PAUSE
             if self._stopping:
                 return
@@ -227,7 +226,7 @@ class Shipper:
         self._adopt_at = now + ADOPT
         if self._spool.folder.is_dir():
             for source in Source.adopt(self._spool.folder):
-                log.info("spool.adopted", extra={"source": source.name})
+                log.info("spool.adopted", source=source.name)
                 self._adopted.append(source)
 
     def _serve(self, source: Source) -> bool:
@@ -238,7 +237,9 @@ class Shipper:
         if progress.start_over_if_unanswered(self._clock()):
             log.warning(
                 "spool.sent_again",
-                extra={"source": source.name, "after": progress.received, "patience": progress.patience},
+                source=source.name,
+                after=progress.received,
+                patience=progress.patience,
             )
         while progress.room and (parcel := self._next_parcel(source, progress)):
             self._send(source, progress, parcel)
@@ -260,9 +261,7 @@ class Shipper:
                 return
             # Not for lack of a broker. It stays, those behind it go on, and it is tried again later.
             number = parcel.entries[0][0]
-            log.critical(
-                "spool.not_sent", extra={"source": source.name, "number": number, "error": repr(error)}
-            )
+            log.critical("spool.not_sent", source=source.name, number=number, error=repr(error))
             watermark = None
             progress.skipped = min(number, progress.skipped or number)
         progress.shipped(parcel.last, self._clock())

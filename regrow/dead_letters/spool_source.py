@@ -9,7 +9,6 @@ The kernel releases the lock of a dead process, however it died; then any other 
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import re
 import shutil
@@ -21,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regrow.dead_letters.spool_records import Record, scan
+from regrow.log_events import EventLog
 
-log = logging.getLogger(__name__)
+log = EventLog(__name__)
 
 _NAME = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _SEGMENT = re.compile(r"([0-9]{20})\.log", re.ASCII)
@@ -200,7 +200,7 @@ def _lock_if_free(folder: Path) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        log.warning("spool.not_adopted", extra={"source": folder.name, "error": str(error)})
+        log.warning("spool.not_adopted", source=folder.name, error=str(error))
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,9 +11,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import structlog
+from regrow.log_events import EventLog
 
-logger = structlog.get_logger(__name__)
+logger = EventLog(__name__)
 
 FOLDER = "unfiled"
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import celery
 import pytest
 
 import regrow.celery
+from regrow import log_events
 from regrow.celery.consumer import PoisonGuard
+from regrow.errors import SettingsError
+from regrow.log_events import EventLog
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
 from tests.worker.processes import Program, beat, ready, running, worker
@@ -61,3 +67,48 @@ def test_install_twice_is_install_once_and_keeps_the_apps_own_consumer(redis_url
     assert app.conf.worker_consumer is guarded
     assert issubclass(guarded, PoisonGuard)
     assert issubclass(guarded, celery.worker.consumer.Consumer)
+
+
+ONLY_CELERY_AND_REDIS = """
+import sys
+
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"structlog", "sqlalchemy", "pydantic", "pymysql", "alembic", "psutil", "httpx"}:
+            raise ImportError(name)
+
+
+sys.meta_path.insert(0, Missing())
+import celery, regrow.celery, regrow.dead_letters
+
+app = celery.Celery("light", broker="memory://")
+regrow.celery.install(app, spool=sys.argv[1])
+regrow.configure(spool=sys.argv[1], broker_url="memory://")
+print(regrow.dead_letters.capture({"a": 1}, error=ValueError("no"), message_type="t"))
+"""
+
+
+def test_an_app_needs_celery_and_redis_and_nothing_else(tmp_path) -> None:
+    arguments = [sys.executable, "-c", ONLY_CELERY_AND_REDIS, str(tmp_path / "spool")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()[0]) == 36
+
+
+@pytest.mark.parametrize("structured", [True, False])
+def test_an_event_says_why_whatever_the_format_of_the_log(structured, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(log_events, "_structured", lambda: structured)
+    EventLog("regrow.test").critical("spool.full", spool="/var/spool", error="redis://me:secret@host is away")
+    (record,) = caplog.records
+    if structured:
+        assert (record.getMessage(), record.spool) == ("spool.full", "/var/spool")
+    else:
+        assert record.getMessage() == "spool.full spool=/var/spool error=redis://***@host is away"
+
+
+def test_install_refuses_a_spool_that_cannot_be_written(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    app = celery.Celery("refused", broker="memory://", set_as_current=False)
+    with pytest.raises(SettingsError, match="cannot be written"):
+        regrow.celery.install(app, spool=tmp_path / "file" / "spool")
