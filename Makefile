@@ -50,8 +50,9 @@ bench-%: $(VENV)/.test ## one measurement, by name
 	@$(BIN)/python -m benchmarks $*
 
 .PHONY: proof
-proof: $(VENV)/.test ## kill -9 at random while letters go through, then count (KILLS=100)
+proof: $(VENV)/.test ## kill -9 at random while letters go through, and an outage; then count (KILLS=100)
 	@.ci/services || true
+	@$(BIN)/python -m tests.proof.outage
 	@for broker in rabbitmq redis; do \
 	  $(BIN)/python -m tests.proof.random_kills --broker $$broker --kills $(or $(KILLS),100) || exit 1; done
 

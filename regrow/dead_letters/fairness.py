@@ -14,8 +14,10 @@ def share_out(
     service is served within ten rounds. ``credits_``: what is owed from the round before.
     """
     owed = {name: credits_.get(name, 0.0) + size / len(services) for name in services}
-    shares = {name: int(credit + 1e-9) for name, credit in owed.items()}
-    if not any(shares.values()) and services:
-        first = max(owed, key=lambda name: owed[name])  # always somebody, or a small batch would stand still
-        shares[first] = 1
+    shares, left = dict.fromkeys(services, 0), size
+    for name in sorted(services, key=lambda name: -owed[name]):
+        shares[name] = min(left, int(owed[name] + 1e-9))
+        left -= shares[name]
+    if left == size:  # a fraction for each: somebody has to begin
+        shares[max(owed, key=lambda name: owed[name])] = 1
     return shares, {name: owed[name] - shares[name] for name in services}

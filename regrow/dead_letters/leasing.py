@@ -36,6 +36,11 @@ def services(connection: sa.Connection) -> list[str]:
     return found
 
 
+def any_due(connection: sa.Connection, service: str, now: datetime) -> bool:
+    """Whether a lease would find a letter; takes no lock."""
+    return connection.execute(_due(sa.select(letters.id), service, now).limit(1)).first() is not None
+
+
 def lease(
     connection: sa.Connection,
     service: str,
@@ -49,9 +54,13 @@ def lease(
 
     IntegrityError: another worker was faster with a letter of the same order key; nothing is taken.
     """
-    query = (
-        sa.select(dead_letters)
-        .where(
+    query = _due(sa.select(dead_letters), service, now).limit(limit).with_for_update(skip_locked=True)
+    return _take(connection, _letters(connection, query), owner, now, seconds)
+
+
+def _due(query: sa.Select[Any], service: str, now: datetime) -> sa.Select[Any]:
+    return (
+        query.where(
             letters.service == service,
             letters.state == State.PENDING,
             # No letter stands further behind its due time; beyond it the index need not be read.
@@ -60,12 +69,9 @@ def lease(
             sa.or_(letters.useful_until.is_(None), letters.useful_until > now),
         )
         .order_by(letters.rank, letters.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
         .with_hint(dead_letters, _BY_RANK, "mysql")
         .with_hint(dead_letters, _BY_RANK, "mariadb")
     )
-    return _take(connection, _letters(connection, query), owner, now, seconds)
 
 
 def lease_one(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -15,13 +17,15 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from regrow.dead_letters import fairness, leasing, ordering, routes, rules, store
+from regrow.breakers import BreakerStatus
+from regrow.dead_letters import fairness, leasing, overdue, paces, routes, rules, store
 from regrow.dead_letters.classes import Cause
-from regrow.dead_letters.policies import patience, redrive_policy
+from regrow.dead_letters.pacing import Gate
+from regrow.dead_letters.policies import redrive_policy
 from regrow.dead_letters.route import Outbound, Route
-from regrow.dead_letters.rules import AttemptOutcome, Next, Past, State
+from regrow.dead_letters.rules import AttemptOutcome, Next, State
 from regrow.dead_letters.settling import record_failure, settle
-from regrow.dead_letters.store import Leased, Letter
+from regrow.dead_letters.store import Leased
 from regrow.engine import Engine
 from regrow.errors import (
     CircuitOpenError,
@@ -31,70 +35,134 @@ from regrow.errors import (
     RouteError,
     StoreUnavailableError,
 )
-from regrow.failures import FailureClass
 
 logger = structlog.get_logger(__name__)
 
-_CHUNK = 200
+_ASK_EVERY = 0.5
+"""Seconds between two looks at the circuit breakers."""
+_CLOSED = Gate()
 _UNWRITTEN = 50
 """So many letters, or those of one second, may be published before it is written that they are."""
 _HANDED_OVER = {"outcome", "publish"}
 _random = Random()  # noqa: S311 - spreads load, hides nothing
 
-# Which services may not be redriven now, and for how many seconds yet.
-Held = Callable[[Engine, Sequence[str]], Mapping[str, float]]
+# What the circuit breakers of these services say; one that is not named is closed, or nobody knows it.
+Gates = Callable[[Engine, Sequence[str]], Mapping[str, Gate]]
 
 
 def process_batch(
-    engine: Engine, batch_size: int | None = None, *, only: str | None = None, held: Held | None = None
+    engine: Engine,
+    batch_size: int | None = None,
+    *,
+    only: str | None = None,
+    held: Gates | None = None,
+    pause: Callable[[float], None] = time.sleep,
+    elapsed: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
     """Redrive due letters in batches until none is due or ``dead_letters.drain_budget`` seconds are used.
 
     Returns counts of letters: returned (from dead workers), leased, dispatched, resolved (published with
     confirm="publish", or run here), failed (run here), refused (by the service's breaker, at no cost),
     released (broker away), quarantined; and held: services whose breaker is open. Safe to run twice at once.
-    ``only``: this letter alone.
+    ``only``: this letter alone, whatever the rate of its service is.
     """
     chosen = engine.settings.dead_letters
-    held = held or breakers_open
     counted = ("leased", "dispatched", "resolved", "failed", "refused", "held", "released", "quarantined")
     done = dict.fromkeys(counted, 0)
-    done = {"returned": return_overdue(engine), **done}
-    done["quarantined"] += _park_useless(engine)
+    done = {"returned": overdue.return_overdue(engine), **done}
+    done["quarantined"] += overdue.park_useless(engine)
+    ask = held or ask_breakers
     if only is not None:
-        return _process_one(engine, only, held, done)
+        return _process_one(engine, only, ask, done)
     with engine.database.snapshot() as connection:
         names = leasing.services(connection)
-    _wake_forgotten(engine, names)
+    overdue.wake_forgotten(engine, names)
     _random.shuffle(names)  # who comes first in a run that ends early is left to chance
-    size, owed = batch_size or chosen.batch_size, dict[str, float]()
-    until = time.monotonic() + chosen.drain_budget
-    while names:
-        waiting = held(engine, names)
-        done["held"] += len(waiting)
-        names = [name for name in names if name not in waiting]
-        if not names:
-            break
-        shares, owed = fairness.share_out(size, names, owed)
-        for name, share in shares.items():
-            batch = _lease(engine, name, share)
-            done["leased"] += len(batch)
-            outcomes = _redrive(engine, batch)
-            for outcome in outcomes:
-                done[outcome] += 1
-            if "released" in outcomes or time.monotonic() > until:
-                return done
-            if len(batch) < share:  # it has no more that is due
-                names.remove(name)
+    _drain(engine, names, batch_size or chosen.batch_size, ask, _Time(elapsed, pause), done)
     return done
 
 
-def _process_one(engine: Engine, letter_id: str, held: Held, done: dict[str, int]) -> dict[str, int]:
+@dataclass(frozen=True)
+class _Time:
+    """What a run measures its budget by, in seconds, and how it waits."""
+
+    elapsed: Callable[[], float]
+    pause: Callable[[float], None]
+
+
+def _drain(
+    engine: Engine, names: Sequence[str], size: int, ask: Gates, time_: _Time, done: dict[str, int]
+) -> None:
+    """Serve the services in turns until none has a due letter that may go within the budget."""
+    until = time_.elapsed() + engine.settings.dead_letters.drain_budget
+    ready_at = dict.fromkeys(names, 0.0)
+    owed, gates, asked_at = dict[str, float](), dict[str, Gate](), -math.inf
+    while ready_at:
+        now = time_.elapsed()
+        if now - asked_at >= _ASK_EVERY:
+            gates, asked_at = dict(ask(engine, list(ready_at))), now
+            done["held"] += _hold(engine, ready_at, gates)
+        ready = [name for name, at in ready_at.items() if at <= now]
+        if not ready:
+            if ready_at:
+                time_.pause(max(0.01, min(1.0, min(ready_at.values()) - now)))
+            continue
+        shares, owed = fairness.share_out(size, ready, owed)
+        for name, share in shares.items():
+            turn = _turn(engine, name, gates.get(name, _CLOSED), share)
+            done["leased"] += turn.leased
+            for outcome in turn.outcomes:
+                done[outcome] += 1
+            now = time_.elapsed()
+            if "released" in turn.outcomes or now > until:
+                return
+            if turn.wait is None or now + turn.wait > until:
+                del ready_at[name]
+            else:
+                ready_at[name] = now + turn.wait
+
+
+def _hold(engine: Engine, ready_at: dict[str, float], gates: Mapping[str, Gate]) -> int:
+    """Leave out the services whose breaker is open; no letter of theirs is touched."""
+    held = [name for name in ready_at if gates.get(name, _CLOSED).state == "open"]
+    for name in held:
+        paces.take(engine, name, gates[name], 0)  # so that the next run knows that it comes from an outage
+        del ready_at[name]
+    return len(held)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What one service's turn came to. ``wait``: seconds until its next one; None: nothing more is due."""
+
+    leased: int
+    outcomes: Sequence[str]
+    wait: float | None
+
+
+def _turn(engine: Engine, service: str, gate: Gate, share: int) -> _Turn:
+    if share < 1:
+        return _Turn(0, (), 0.0)
+    with engine.database.snapshot() as connection:
+        if not leasing.any_due(connection, service, engine.clock()):
+            return _Turn(0, (), None)
+    given = paces.take(engine, service, gate, share)
+    if not given.granted:
+        return _Turn(0, (), given.wait)
+    batch = _lease(engine, service, given.granted)
+    if len(batch) < given.granted:
+        paces.give_back(engine, service, given.granted - len(batch))
+    outcomes = _redrive(engine, batch)
+    return _Turn(len(batch), outcomes, given.wait if len(batch) == given.granted else None)
+
+
+def _process_one(engine: Engine, letter_id: str, ask: Gates, done: dict[str, int]) -> dict[str, int]:
     with engine.database.snapshot() as connection:
         found = store.read(connection, letter_id)
     if found is None:
         raise LetterNotFoundError(f"no dead letter has the id {letter_id!r}")
-    if held(engine, [found[0].service]):
+    service = found[0].service
+    if ask(engine, [service]).get(service, _CLOSED).state == "open":
         return {**done, "held": 1}
     batch = engine.database.run(
         lambda connection: leasing.lease_one(
@@ -275,83 +343,35 @@ def _back(engine: Engine, leased: Leased, after: Next, outcome: AttemptOutcome, 
     engine.database.run(work)
 
 
-def return_overdue(engine: Engine) -> int:
-    """Letters whose worker died, or whose outcome never came, wait for their next redrive or for a person."""
-    total = 0
-    while moved := engine.database.run(lambda connection: _return_some(engine, connection)):
-        for letter, after in moved:
-            if after.state == State.QUARANTINED:
-                logger.warning("letter.quarantined", letter=letter.id, reason=after.reason)
-        total += len(moved)
-    return total
-
-
-def _return_some(engine: Engine, connection: sa.Connection) -> list[tuple[Letter, Next]]:
-    now = engine.clock()
-    moved = []
-    for letter in store.overdue(connection, now, _CHUNK):
-        if letter.state == State.LEASED:  # our worker's fault, not the letter's: due again at once
-            outcome, after = AttemptOutcome.LEASE_EXPIRED, Next(State.PENDING, due_at=now)
-        else:
-            outcome, after = AttemptOutcome.NO_OUTCOME, _after_silence(engine, letter)
-        store.move(connection, letter, after, now=now)
-        store.end_attempts(connection, [letter.lease_token or ""], now, outcome)
-        moved.append((letter, after))
-    return moved
-
-
-def _after_silence(engine: Engine, letter: Letter) -> Next:
-    now = engine.clock()
-    past = Past(letter.attempts, letter.waits, of_class=1, age=letter.age(now))
-    allowed = patience(engine.settings.dead_letters, letter.max_retries)
-    return rules.after_failure(FailureClass.TRANSIENT, None, past, allowed, now, _random)
-
-
-def _park_useless(engine: Engine) -> int:
-    """Letters that are no longer useful wait for a person; they are not sent, whatever their breaker says."""
-
-    def work(connection: sa.Connection) -> list[str]:
-        now = engine.clock()
-        late = leasing.no_longer_useful(connection, now, _CHUNK)
-        for letter in late:
-            why = f"no longer useful: it was so until {letter.useful_until:%Y-%m-%d %H:%M:%S} UTC"
-            store.move(connection, letter, Next(State.QUARANTINED, reason=why), now=now)
-        return [letter.id for letter in late]
-
-    total = 0
-    while parked := engine.database.run(work):
-        for letter_id in parked:
-            logger.warning("letter.quarantined", letter=letter_id, reason="no longer useful")
-        total += len(parked)
-    return total
-
-
-def _wake_forgotten(engine: Engine, names: Sequence[str]) -> None:
-    def work(connection: sa.Connection) -> int:
-        return sum(ordering.wake_forgotten(connection, name, _CHUNK) for name in names)
-
-    if woken := engine.database.run(work):
-        logger.info("redrive.woken", letters=woken)
-
-
-def breakers_open(engine: Engine, services: Sequence[str]) -> Mapping[str, float]:
-    """Services whose breaker is open, and the seconds until a try is worth it. Redis away: none is known.
+def ask_breakers(engine: Engine, services: Sequence[str]) -> Mapping[str, Gate]:
+    """What the services' circuit breakers say. Redis away: none is known.
 
     A letter that is sent into an open breaker is refused by the app's own breaker and comes back; a breaker
     that nobody can see must not stop every redrive.
     """
     from regrow import breakers
 
-    waiting: dict[str, float] = {}
+    gates: dict[str, Gate] = {}
     try:
         for name in services:
             status = breakers.show(engine.redis, name)
-            if status is not None and status.state == "open":
+            if status is not None:
                 forced = engine.settings.breaker(name).recovery_timeout  # only a person knows how long
-                waiting[name] = forced if status.retry_after is None else status.retry_after
+                gates[name] = Gate(
+                    state=status.state,  # type: ignore[arg-type]
+                    seconds=forced if status.retry_after is None else status.retry_after,
+                    since=status.since,
+                    failing=_failing(engine, name, status),
+                )
     except StoreUnavailableError as error:
         logger.warning("breakers.unknown", error=str(error))
-    return waiting
+    return gates
+
+
+def _failing(engine: Engine, name: str, status: BreakerStatus) -> float:
+    """The share of failed calls, live ones with ours, once there are enough to tell."""
+    enough = status.successes + status.failures >= engine.settings.breaker(name).minimum_requests
+    return (status.failure_rate or 0.0) if enough else 0.0
 
 
 def _owner() -> str:

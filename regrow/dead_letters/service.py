@@ -10,9 +10,10 @@ from regrow.dead_letters.archived import export_archive, find_archived, list_arc
 from regrow.dead_letters.bookkeeping import correct_ledger, fold_ledger, read_ledger
 from regrow.dead_letters.by_hand import discard, retry
 from regrow.dead_letters.capturing import capture, capture_many, checked
+from regrow.dead_letters.overdue import return_overdue
 from regrow.dead_letters.reading import LetterDetails, counts, flow, list_letters, oldest_pending, show
 from regrow.dead_letters.receiving import receive
-from regrow.dead_letters.redriving import process_batch, return_overdue
+from regrow.dead_letters.redriving import process_batch
 from regrow.dead_letters.retention import cleanup
 from regrow.dead_letters.returned import came_back
 from regrow.dead_letters.routes import BROKER

@@ -13,6 +13,7 @@ from regrow.database import Database
 from regrow.database.tables import audit, capture_events, dead_letter_attempts, dead_letters
 from regrow.dead_letters import leasing, redriving, service, store
 from regrow.dead_letters.captured import of_message
+from regrow.dead_letters.pacing import Gate
 from regrow.engine import Engine
 from regrow.errors import (
     LetterNotFoundError,
@@ -299,7 +300,7 @@ def test_text_that_no_database_can_hold_is_kept_as_its_escape(letters: Engine) -
 def test_an_open_breaker_holds_letters_at_no_cost(letters: Engine, clock: Clock, post: Post) -> None:
     service.capture_many(letters, [call(n, service="payments") for n in range(3)] + [call(9, service="mail")])
     clock.advance(60)
-    done = _redrive(letters, held=lambda _e, _s: {"payments": 30.0})
+    done = _redrive(letters, held=lambda _e, _s: {"payments": Gate("open", 30.0)})
     assert (done["held"], done["dispatched"]) == (1, 1)
     assert [m.args for _, m in post.home] == [[9]]
     for letter in service.list_letters(letters, service="payments"):

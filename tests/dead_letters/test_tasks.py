@@ -24,7 +24,7 @@ def here(letters: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The engine that tasks find; no breaker is open, and waiting takes no time."""
     set_engine(letters)
     monkeypatch.setattr(tasks, "_PAUSE", 0.0)
-    monkeypatch.setattr(redriving, "breakers_open", lambda *_: {})
+    monkeypatch.setattr(redriving, "ask_breakers", lambda *_: {})
     yield letters
     set_engine(None)
 
