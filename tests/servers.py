@@ -7,6 +7,7 @@ What cannot be had raises :class:`Missing` with the reason.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -159,18 +160,17 @@ class RedisCluster:
 
     def start(self) -> Self:
         for _ in range(self.masters * (2 if self.replicas else 1)):
-            # Its own bus port: the usual one, 10000 above, may not exist.
-            bus = free_port()
             node = RedisServer(
                 (
-                    *("--cluster-enabled", "yes", "--cluster-port", str(bus)),
-                    *("--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"),
+                    *("--cluster-enabled", "yes", "--cluster-node-timeout", "1000"),
+                    *("--cluster-require-full-coverage", "no"),
                     *("--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"),
-                )
+                ),
+                port=self._free_port(),
             )
             self.nodes.append(node.start())
             if node is not self.nodes[0]:
-                node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, self._bus_of(self.nodes[0]))
+                node.ask("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
         for number, node in enumerate(self.nodes[: self.masters]):
             first, last = (SLOTS * (number + at) // self.masters for at in (0, 1))
             node.ask("CLUSTER", "ADDSLOTS", *range(first, last))
@@ -202,8 +202,13 @@ class RedisCluster:
             node.close()
 
     @staticmethod
-    def _bus_of(node: RedisServer) -> str:
-        return node.arguments[node.arguments.index("--cluster-port") + 1]
+    def _free_port() -> int:
+        """One whose bus port, 10000 above, is free too. (Redis 6.2 cannot be told another.)"""
+        while True:
+            port = free_port()
+            with contextlib.suppress(OSError, OverflowError), socket.socket() as bus:
+                bus.bind(("127.0.0.1", port + 10_000))
+                return port
 
 
 @dataclass

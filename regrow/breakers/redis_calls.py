@@ -1,31 +1,25 @@
 """Calling the breakers' script: by its digest, many calls at once in one pipeline a node of a cluster.
 
-A server that does not know the script gets it whole, with the call: loading it into a cluster would ask
-every node, and fail for one that is away. redis-py's pipelines for clusters refuse EVALSHA, so each node gets
-one of its own; what it redirects (MOVED, ASK) goes once more through redis-py, which follows.
+redis-py's pipelines for clusters refuse EVALSHA, so each node gets one of its own; what it redirects (MOVED,
+ASK), and what it does not know, goes once more through redis-py, which follows.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
 from redis.exceptions import AskError, ClusterDownError, NoScriptError, RedisError, TryAgainError
 
 from regrow.redis_cluster import Client, ClusterClient
+from regrow.redis_scripts import Script
+from regrow.redis_scripts import call as call_script
+from regrow.redis_scripts import script as script_in
 
 BATCH = 100  # calls in one pipeline: a server is not held up for long, nor an answer waited for
 
 # What is worth sending once more, through the client that knows how to follow a redirection.
 _AGAIN = (NoScriptError, AskError, TryAgainError, ClusterDownError)
-
-
-class Script(NamedTuple):
-    text: str
-    digest: str
 
 
 class Call(NamedTuple):
@@ -35,19 +29,13 @@ class Call(NamedTuple):
     arguments: tuple[str | int, ...]
 
 
-@cache
 def script() -> Script:
-    text = files("regrow.breakers").joinpath("breaker.lua").read_text("utf-8")
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return script_in("regrow.breakers", "breaker.lua")
 
 
 def call(client: Client, one: Call) -> Any:
     """The reply to one call, wherever its keys are."""
-    text, digest = script()
-    try:
-        return client.evalsha(digest, len(one.keys), *one.keys, *one.arguments)
-    except NoScriptError:
-        return client.eval(text, len(one.keys), *one.keys, *one.arguments)
+    return call_script(client, script(), one.keys, one.arguments)
 
 
 def call_all(client: Client, calls: Sequence[Call]) -> list[Any]:

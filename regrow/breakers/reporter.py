@@ -287,6 +287,8 @@ class Reporter:
             self._away.clear()
             self.remote = remote
             self._push = self._listening()
+            if self._push is not None and self._thread is not None:
+                self._push.start()
 
     def after_fork(self) -> None:
         """In a child: locks, threads and sockets are the parent's; breakers go on from the same state."""

@@ -12,14 +12,13 @@ import logging
 import threading
 import time
 from dataclasses import astuple, dataclass, replace
-from functools import cache
-from importlib.resources import files
 
-from redis.commands.core import Script
 from redis.exceptions import RedisError
 
 from regrow.configuration import configured
 from regrow.redis import connect
+from regrow.redis_cluster import Client
+from regrow.redis_scripts import call, script
 from regrow.retries.allowance import Allowance
 
 logger = logging.getLogger("regrow.retries")
@@ -88,7 +87,7 @@ class SharedBudget:
         self.allowance = allowance
         self._lock = threading.Lock()
         self._account = Account()
-        self._script: Script | None = None
+        self._client: Client | None = None
         self._url: str | None = None
         self._retry_at = 0.0
         self.alone = True
@@ -132,12 +131,16 @@ class SharedBudget:
         if url is None:
             self.alone = True
             return None
-        if self._script is None or url != self._url:
-            client = connect(url, socket_timeout=TIMEOUT, connect_timeout=TIMEOUT, max_connections=2)
-            self._script, self._url = client.register_script(_script_text()), url
-        retries, left = self._script(
-            keys=[f"regrow:{{retries:{self.name}}}:budget"],
-            args=[*astuple(self.allowance), *astuple(claim)],
+        if self._client is None or url != self._url:
+            self._client, self._url = (
+                connect(url, socket_timeout=TIMEOUT, connect_timeout=TIMEOUT, max_connections=2),
+                url,
+            )
+        retries, left = call(
+            self._client,
+            script("regrow.retries", "budget.lua"),
+            [f"regrow:{{retries:{self.name}}}:budget"],
+            [*astuple(self.allowance), *astuple(claim)],
         )
         return int(retries), float(left)
 
@@ -151,8 +154,3 @@ class SharedBudget:
                 "retries.budget_alone: Redis is away, each process keeps to the budget by itself",
                 extra={"budget": self.name, "error": str(error)},
             )
-
-
-@cache
-def _script_text() -> str:
-    return files("regrow.retries").joinpath("budget.lua").read_text("utf-8")
