@@ -51,6 +51,9 @@ class Sink(Protocol):
     def keep(self, told: Sequence[Told]) -> None:
         """Keep them durably. StoreUnavailableError: ask again later. Anything else: not as they are."""
 
+    def settled(self, letter_id: str) -> bool:
+        """Whether this letter is known to be settled; False when that cannot be learned quickly."""
+
     def destination(self) -> Destination:
         """Where a spool in front of this sink ships to."""
 

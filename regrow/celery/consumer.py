@@ -23,6 +23,7 @@ from regrow.celery.messages import (
 )
 from regrow.celery.origin import AppFacts, Taken
 from regrow.celery.request import capturing
+from regrow.dead_letters.home import HEADER
 from regrow.log_events import EventLog
 
 log = EventLog(__name__)
@@ -65,13 +66,24 @@ class PoisonGuard:
         def on_task_received(message: Any) -> Any:
             try:
                 defect = defect_of(message.headers, message.payload) or self._worn_out(message)
-                return self._poison(message, defect) if defect else handle(message)
+                if defect:
+                    return self._poison(message, defect)
+                return self._skip(message) if self._is_settled(message) else handle(message)
             except Exception as error:
                 if self._is_outage(error):
                     raise
                 return self._poison(message, error)
 
         return on_task_received
+
+    def _is_settled(self, message: Any) -> bool:
+        """Whether this is a copy of a redriven letter that was settled by another one."""
+        letter_id, _, _ = str(message.headers.get(HEADER) or "").partition(":")
+        return bool(letter_id) and self.regrow_capturer.sink.settled(letter_id)
+
+    def _skip(self, message: Any) -> None:
+        log.info("letter.copy_skipped", attempt=message.headers[HEADER], task_id=message.headers.get("id"))
+        message.ack_log_error(logging.getLogger(__name__), self.connection_errors)
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         self._poison(message, exc)

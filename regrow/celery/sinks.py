@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ from regrow.celery.queues import CAPTURE
 from regrow.celery.sender import CelerySender
 from regrow.clock import utc_now
 from regrow.dead_letters.captured import Capture, to_wire
+from regrow.dead_letters.settled_marks import SettledMarks
 from regrow.dead_letters.spool_entries import Outcome
-from regrow.dead_letters.spool_shipping import BrokerDestination, Destination, receipts
+from regrow.dead_letters.spool_shipping import BrokerDestination, Destination, regrows_redis
 from regrow.dead_letters.spooling import spooled
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class StoreSink:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._marks = SettledMarks()
 
     def keep(self, told: Sequence[Told]) -> None:
         from regrow.dead_letters import service
@@ -99,6 +102,9 @@ class StoreSink:
         for attempt, failure in _failed(told):
             service.record_failure(self._engine, attempt, failure.text, failure.cause)
         service.capture_many(self._engine, [capture_of(each) for each in told if isinstance(each, Failure)])
+
+    def settled(self, letter_id: str) -> bool:
+        return self._marks.has(self._engine.redis, letter_id)
 
     def destination(self) -> Destination:
         from regrow.dead_letters.receiving import EngineDestination
@@ -115,6 +121,7 @@ class BrokerSink:
 
     def __init__(self, sender: CelerySender) -> None:
         self._sender = sender
+        self._marks = SettledMarks()
 
     def keep(self, told: Sequence[Told]) -> None:
         succeeded = _succeeded(told)
@@ -131,8 +138,15 @@ class BrokerSink:
         elif wires:
             self._send("capture_many", {"messages": wires})
 
+    def settled(self, letter_id: str) -> bool:
+        return self._redis is not None and self._marks.has(self._redis, letter_id)
+
+    @cached_property
+    def _redis(self) -> Any | None:
+        return regrows_redis(timeout=0.5)  # asked in the event loop
+
     def destination(self) -> Destination:
-        return BrokerDestination(self._sender, receipts())
+        return BrokerDestination(self._sender, regrows_redis())
 
     def start(self) -> None: ...
 
@@ -152,6 +166,9 @@ class SpoolSink:
 
     def keep(self, told: Sequence[Told]) -> None:
         self._spooled.keep([entry_of(each) for each in told])
+
+    def settled(self, letter_id: str) -> bool:
+        return self._behind.settled(letter_id)
 
     def destination(self) -> Destination:
         return self._behind.destination()

@@ -148,10 +148,10 @@ def _current_spool() -> Spooled | None:
     folder = configured().spool
     if not folder:
         return None
-    from regrow.dead_letters.spool_shipping import BrokerDestination, receipts
+    from regrow.dead_letters.spool_shipping import BrokerDestination, regrows_redis
     from regrow.dead_letters.spooling import spooled
 
-    return spooled(Path(folder), lambda: BrokerDestination(_current_sender(), receipts()))
+    return spooled(Path(folder), lambda: BrokerDestination(_current_sender(), regrows_redis()))
 
 
 def _sender_as_configured() -> Sender:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 import structlog
@@ -12,6 +13,7 @@ from regrow.dead_letters import home, rules, store
 from regrow.dead_letters.classes import NOTHING_KNOWN, Cause
 from regrow.dead_letters.policies import class_of, patience
 from regrow.dead_letters.rules import AttemptOutcome, Next, Past, State
+from regrow.dead_letters.settled_marks import SettledMarks
 from regrow.dead_letters.store import Letter
 from regrow.engine import Engine
 from regrow.failures import FailureClass
@@ -20,6 +22,7 @@ logger = structlog.get_logger(__name__)
 
 _CHUNK = 200
 _random = Random()  # noqa: S311 - spreads load, hides nothing
+_marks: WeakKeyDictionary[Engine, SettledMarks] = WeakKeyDictionary()
 
 
 def settle(engine: Engine, attempt: str) -> bool:
@@ -40,8 +43,15 @@ def settle_many(engine: Engine, attempts: Sequence[str]) -> list[bool]:
         for (letter_id, _), first in zip(chunk, won, strict=True):
             if first:
                 logger.info("letter.resolved", letter=letter_id, by="outcome")
+        _marks_of(engine).write(
+            engine.redis, [letter_id for (letter_id, _), first in zip(chunk, won, strict=True) if first]
+        )
         answers += won
     return answers
+
+
+def _marks_of(engine: Engine) -> SettledMarks:
+    return _marks.setdefault(engine, SettledMarks())
 
 
 def _resolve(engine: Engine, told: Sequence[tuple[str, str]]) -> list[bool]:

@@ -55,13 +55,16 @@ class Destination(Protocol):
         """The number up to which the source has been received, as far as can be learned now."""
 
 
-def receipts() -> Any | None:
-    """A client of Regrow's Redis, as this process was told (``REGROW_REDIS_URL``); None: it was not."""
+def regrows_redis(timeout: float = 2.0) -> Any | None:
+    """A client of Regrow's Redis, as this process was told (``REGROW_REDIS_URL``); None: it was not.
+
+    ``timeout`` in seconds, for a connection and for an answer.
+    """
     from regrow.configuration import configured
     from regrow.redis import connect
 
     url = configured().redis_url
-    return connect(url, socket_timeout=2.0, connect_timeout=2.0, max_connections=2) if url else None
+    return connect(url, socket_timeout=timeout, connect_timeout=timeout, max_connections=2) if url else None
 
 
 class BrokerDestination:

@@ -19,6 +19,7 @@ import pytest
 from kombu import Connection
 
 from regrow.database import Database
+from regrow.dead_letters.settled_marks import mark_key
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
 from tests.worker.processes import Program, Surroundings, ready, running
@@ -164,6 +165,9 @@ def test_every_ending_is_captured_whole_once_and_acknowledged(around: Surroundin
         revoke_by_stamp(around)
         for name, case in CASES.items():
             publish(around, name, case)
+        # A copy of a letter that another one has settled is acknowledged without being run.
+        around.traces.set(mark_key("settled"), 1)
+        publish(around, "copy", Case("", "matrix.fail.late", headers={"regrow-letter": "settled:token"}))
         for ending in ("ignore", "once_again"):  # not for good: no letter
             for ack in ("early", "late"):
                 publish(around, ending, Case("", f"matrix.{ending}.{ack}"))
@@ -179,6 +183,7 @@ def test_every_ending_is_captured_whole_once_and_acknowledged(around: Surroundin
         assert set(letters) == set(CASES)
         assert len(around.letters()) == len(CASES), "one event each, however many hooks saw it"
         eventually(lambda: len(succeeded(program, "once_again")) == 2, what="what is no ending has run on")
+        assert program.says("letter.copy_skipped")
         assert program.alive()
         program.signal(signal.SIGTERM)
         assert program.wait(30) == 0
