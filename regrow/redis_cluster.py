@@ -65,6 +65,24 @@ class ClusterClient(RedisCluster):
         pipe.execute = lambda *args, **kwargs: _translated(lambda: execute(*args, **kwargs))
         return pipe
 
+    def ping(self, **_: Any) -> bool:
+        """Whether any node is there; redis-py would ask always the same one."""
+        return bool(self.answering().ping())
+
+    def answering(self) -> redis.Redis:
+        """A client of some node that is there. redis.ConnectionError or TimeoutError when none is."""
+        nodes = self.get_primaries()  # type: ignore[no-untyped-call]
+        for left, node in reversed(list(enumerate(nodes))):
+            try:
+                found = self.at_node(node.name)
+                found.ping()
+            except (redis.ConnectionError, redis.TimeoutError):
+                if not left:
+                    raise
+            else:
+                return found
+        raise redis.ConnectionError("no node of the cluster serves slots")
+
     def close(self) -> None:
         if self.connected:
             super().close()

@@ -102,7 +102,7 @@ class Tallies:
         if client is None:
             return True
         try:
-            client.ping()
+            client.exists(KEY)  # of a cluster, this asks the node that will have to write
         except (RedisError, OSError):
             return False
         try:

@@ -194,7 +194,11 @@ def test_the_worker_goes_on_for_breakers_of_the_other_nodes_and_the_check_says_s
         breaker.force_open(actor="ann")
     try:
         assert probe(check, settings).status == "healthy"
-        lost.kill()
+        with connect(cluster.url, socket_timeout=1) as client:
+            client.ping()
+            client.nodes_manager.default_node = client.get_node(host="127.0.0.1", port=lost.port)
+            lost.kill()
+            assert client.ping()  # not whether that one is there
         found = monitor(engine)
         assert theirs
         assert found["unreachable"] == theirs
