@@ -138,18 +138,21 @@ def of_message(
     priority: Priority = "normal",
     useful_until: datetime | str | None = None,
     order_key: str | None = None,
+    as_call: bool = True,
 ) -> Capture:
     """A capture from what an app knows.
 
     ``message`` is any JSON value. A mapping with the key ``task`` (and optionally ``args``, ``kwargs``,
     ``queue``, ``id``) is a Celery call and goes home as such; anything else goes home as the one argument
-    of the task that ``task=`` or the route of its ``message_type`` names.
+    of the task that ``task=`` or the route of its ``message_type`` names. Without ``as_call`` no message is
+    taken for a call.
 
     ``error`` is an exception, a text, or a mapping with ``class``, ``message``, ``traceback``, ``bases`` (the
     dotted names of its class's bases, nearest first) and ``retry_after`` (seconds).
     LetterRefusedError says what cannot be kept as it is.
     """
-    call = message if isinstance(message, Mapping) and isinstance(message.get("task"), str) else {}
+    named = as_call and isinstance(message, Mapping) and isinstance(message.get("task"), str)
+    call = message if named else {}
     _check_call(call)
     task = task or call.get("task")
     task_id = call.get("id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,6 +34,12 @@ def show(engine: Engine, letter_or_event: str) -> LetterDetails:
         raise LetterNotFoundError(f"no dead letter or event has the id {letter_or_event!r}")
     letter, body, history = found
     return LetterDetails(letter, body, tuple(history))
+
+
+def known_events(engine: Engine, event_ids: Sequence[str]) -> set[str]:
+    """Which of these were captured before."""
+    with engine.database.snapshot() as connection:
+        return set(store.known_events(connection, event_ids))
 
 
 def list_letters(

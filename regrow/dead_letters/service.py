@@ -11,7 +11,15 @@ from regrow.dead_letters.bookkeeping import correct_ledger, fold_ledger, read_le
 from regrow.dead_letters.by_hand import discard, retry
 from regrow.dead_letters.capturing import capture, capture_many, checked
 from regrow.dead_letters.overdue import return_overdue
-from regrow.dead_letters.reading import LetterDetails, counts, flow, list_letters, oldest_pending, show
+from regrow.dead_letters.reading import (
+    LetterDetails,
+    counts,
+    flow,
+    known_events,
+    list_letters,
+    oldest_pending,
+    show,
+)
 from regrow.dead_letters.receiving import receive
 from regrow.dead_letters.redriving import process_batch
 from regrow.dead_letters.retention import cleanup
@@ -38,6 +46,7 @@ __all__ = [
     "find_archived",
     "flow",
     "fold_ledger",
+    "known_events",
     "list_archives",
     "list_letters",
     "list_sources",

@@ -335,6 +335,8 @@ class WebSettings(Section):
     """Its port."""
     api_key: SecretStr | None = None
     """Opens details, metrics and every act by hand."""
+    intake_key: SecretStr | None = None
+    """Opens `POST /dead-letters` and nothing else; see intake.md."""
     allowed_hosts: tuple[str, ...]
     """Host names the page answers to. Empty: loopback names when bound to loopback, else any."""
     max_content_length: Positive

@@ -26,7 +26,16 @@ _REMEDIES: Mapping[Place, str] = {
     ),
 }
 
-_SECRET_NAMES = ("password", "api_key", "url", "broker_url", "result_backend", "headers", "signing_keys")
+_SECRET_NAMES = (
+    "password",
+    "api_key",
+    "url",
+    "broker_url",
+    "result_backend",
+    "headers",
+    "signing_keys",
+    "intake_key",
+)
 
 # A table was wanted and something else was given: what that is nobody can say, so it is not shown.
 _NOT_A_TABLE = {"model_type", "dict_type", "model_attributes_type"}

@@ -8,6 +8,7 @@ bound to loopback, asked from loopback) it takes anybody.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated
 
@@ -21,6 +22,7 @@ logger = structlog.get_logger(__name__)
 
 SESSION_COOKIE = "regrow_session"
 NO_KEY = "no API key is configured, so nobody may see this; set API_KEY or API_KEY_FILE and start again"
+NO_INTAKE_KEY = "no key is configured, so nobody may bring messages; set web.intake_key and start again"
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="regrow"'}
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
 
@@ -40,6 +42,8 @@ class Door:
     def __init__(self, settings: Settings) -> None:
         secret = settings.web.api_key.get_secret_value() if settings.web.api_key else ""
         self.key = Key.of(secret) if secret else None
+        intake = settings.web.intake_key.get_secret_value() if settings.web.intake_key else ""
+        self.intake_key = Key.of(intake) if intake else None
         self.guesses = Guesses()
         self._open_locally = settings.profile != "production" and is_loopback(settings.web.host)
         if not secret:
@@ -60,14 +64,25 @@ class Door:
             return Verdict.WELCOME
         return self.judge(request)
 
+    def judge_intake(self, request: Request) -> Verdict:
+        """The verdict on whoever brings messages: a key must be given, a browser's session will not do."""
+        return self._try_keys((self.intake_key, self.key), _given_key(request), _address(request))
+
     def try_key(self, given: str, address: str) -> Verdict:
         """Judge a key; wrong ones are counted, and after too many nothing is compared for a while."""
+        return self._try_keys((self.key,), given, address)
+
+    def _try_keys(self, keys: Sequence[Key | None], given: str | None, address: str) -> Verdict:
         now = time.monotonic()
-        if self.key is None:
+        known = [key for key in keys if key is not None]
+        if not known:
             return Verdict.NO_KEY_SET
+        if given is None:
+            return Verdict.WRONG_KEY
         if self.guesses.wait(address, now) > 0:
             return Verdict.WAIT
-        if self.key.matches(given):
+        matching = [key.matches(given) for key in known]  # each is compared, whichever fits
+        if any(matching):
             return Verdict.WELCOME
         self.guesses.wrong(address, now)
         logger.warning("web.wrong_key", address=address)
@@ -139,5 +154,15 @@ def need_page(request: Request, door: Annotated[Door, Depends(the_door)]) -> Non
     raise door.refusal(request, verdict)
 
 
+def need_intake_key(request: Request, door: Annotated[Door, Depends(the_door)]) -> None:
+    """A dependency of endpoints that take failed messages in."""
+    verdict = door.judge_intake(request)
+    if verdict is Verdict.NO_KEY_SET:
+        raise HTTPException(403, NO_INTAKE_KEY)
+    if verdict is not Verdict.WELCOME:
+        raise door.refusal(request, verdict)
+
+
 DetailOnly = Depends(need_key)
+IntakeOnly = Depends(need_intake_key)
 PageOnly = Depends(need_page)

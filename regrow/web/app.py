@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from regrow.engine import Engine
 from regrow.version import __version__
-from regrow.web import breakers, dead_letters, health, metrics, overview, reports, sign_in, status
+from regrow.web import breakers, dead_letters, health, intake, metrics, overview, reports, sign_in, status
 from regrow.web.access import DetailOnly, Door, SignInWantedError
 from regrow.web.pages import page
 from regrow.web.problems import problem
@@ -41,8 +41,9 @@ def create_app(engine: Engine) -> FastAPI:
     app.state.door = Door(settings)
     app.state.reader = Reader(engine)
     app.state.since = engine.clock()
+    app.state.intake = intake.Intake()
 
-    for noun in (health, breakers, dead_letters, metrics, status, reports, overview, sign_in):
+    for noun in (health, breakers, dead_letters, intake, metrics, status, reports, overview, sign_in):
         app.include_router(noun.router)
     app.add_api_route("/openapi.json", app.openapi, dependencies=[DetailOnly], include_in_schema=False)
     app.mount("/static", _KeptFiles(directory=Path(__file__).parent / "static"))
@@ -63,6 +64,7 @@ def create_app(engine: Engine) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     app.state.reader.close()
+    app.state.intake.close()
 
 
 class _KeptFiles(StaticFiles):
