@@ -140,15 +140,18 @@ class Gate:
         durations = []
         for _ in range(len(self.outcomes)):
             outcome = self.outcomes.popleft()
-            remarks, took = outcome if isinstance(outcome, tuple) else (0, outcome)
-            durations.append(took)
-            slow += remarks >= SLOW
-            if remarks & FAILED:
-                failures += 1
-                run += 1
+            if isinstance(outcome, tuple):
+                remarks, took = outcome
+                durations.append(took)
+                slow += remarks >= SLOW
+                if remarks & FAILED:
+                    failures += 1
+                    run += 1
+                    continue
             else:
-                successes += 1
-                run = 0
+                durations.append(outcome)
+            successes += 1
+            run = 0
         return Report(self.epoch, successes, failures, run, slow=slow), durations
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Iterable
 
 from regrow.breakers.cell import Cell
@@ -27,16 +26,15 @@ def count_refusals(cell: Cell) -> None:
 
 def count_durations(cell: Cell, durations: Iterable[float]) -> None:
     """How long calls took: those given, and the probes since the last time."""
-    ends: Counter[float] = Counter()
-    total = 0.0
-    for took in (*durations, *_drained(cell)):
-        ends[BUCKETS[bisect_left(BUCKETS, took)]] += 1
-        total += took
+    took = sorted((*durations, *_drained(cell)))
     name = (cell.above or cell).name  # keys may be many, and a histogram has many series
-    for end, number in ends.items():
-        tallies.count("circuit_breaker_response_time_bucket", number, breaker=name, le=str(end))
+    below = 0
+    for end in BUCKETS:
+        upto = bisect_right(took, end)
+        tallies.count("circuit_breaker_response_time_bucket", upto - below, breaker=name, le=str(end))
+        below = upto
     # Whole microseconds, because what is added up in Redis is whole.
-    tallies.count("circuit_breaker_response_time_microseconds", round(total * 1e6), breaker=name)
+    tallies.count("circuit_breaker_response_time_microseconds", round(sum(took) * 1e6), breaker=name)
 
 
 def _drained(cell: Cell) -> Iterable[float]:
