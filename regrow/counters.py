@@ -33,7 +33,11 @@ def add(engine: Engine, name: str, *labels: Mapping[str, str]) -> None:
 
     With Redis away nothing is counted, and nothing is said upwards: what is counted matters more.
     """
-    counts = Counter(field_of(name, given) for given in labels)
+    add_up(engine, Counter(field_of(name, given) for given in labels))
+
+
+def add_up(engine: Engine, counts: Mapping[str, int]) -> None:
+    """The same for amounts, by field (:func:`regrow.tallies.field_of`)."""
     if not counts or time.monotonic() < _resume_at.get(engine, 0.0):
         return
     try:
@@ -43,7 +47,7 @@ def add(engine: Engine, name: str, *labels: Mapping[str, str]) -> None:
             pipe.execute()
     except redis.RedisError as error:
         _resume_at[engine] = time.monotonic() + PAUSE
-        logger.warning("counters.uncounted", name=name, error=str(error))
+        logger.warning("counters.uncounted", counts=sum(counts.values()), error=str(error))
 
 
 def read(engine: Engine) -> dict[str, dict[Labels, int]]:

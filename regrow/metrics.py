@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from regrow.breakers import BreakerStatus
 from regrow.breakers import counting as calls
 from regrow.counters import Labels
+from regrow.dead_letters import counting as redrives
 from regrow.dead_letters.ledger import Ledger
 from regrow.dead_letters.sources import SourceCounts
 from regrow.health.rules import STATUSES, Overview
@@ -258,7 +259,22 @@ def _of_counters(counted: Counts) -> Iterator[Metric]:
                 family.add_metric([given[label] for label in labels], value)
         yield family
     yield _of_delays(counted)
-    yield _of_response_times(counted)
+    yield _of_durations(
+        counted,
+        "circuit_breaker_response_time",
+        "Seconds that guarded calls took, failed ones too.",
+        "breaker",
+        calls.BUCKETS,
+        1e6,
+    )
+    yield _of_durations(
+        counted,
+        "dlq_processing_duration_seconds",
+        "From the dispatch of a redriven letter to its outcome.",
+        "service",
+        redrives.BUCKETS,
+        1e3,
+    )
 
 
 def _of_delays(counted: Counts) -> Metric:
@@ -271,19 +287,19 @@ def _of_delays(counted: Counts) -> Metric:
     return family
 
 
-def _of_response_times(counted: Counts) -> Metric:
-    family = HistogramMetricFamily(
-        "circuit_breaker_response_time",
-        "Seconds that guarded calls took, failed ones too.",
-        labels=["breaker"],
-    )
+def _of_durations(
+    counted: Counts, name: str, told: str, label: str, buckets: Sequence[float], parts: float
+) -> Metric:
+    """A histogram by one label. Its sum was counted in whole ``parts`` of a second, under another name."""
+    family = HistogramMetricFamily(name, told, labels=[label])
+    unit = "microseconds" if parts == 1e6 else "milliseconds"
     found: dict[str, dict[str | None, int]] = {}
-    for pairs, value in counted.get("circuit_breaker_response_time_bucket", {}).items():
+    for pairs, value in counted.get(f"{name}_bucket", {}).items():
         labels = dict(pairs)
-        found.setdefault(labels.get("breaker", ""), {})[labels.get("le")] = value
-    for pairs, microseconds in counted.get("circuit_breaker_response_time_microseconds", {}).items():
-        name = dict(pairs).get("breaker", "")
-        family.add_metric([name], _cumulated(found.get(name, {}), calls.BUCKETS), microseconds / 1e6)
+        found.setdefault(labels.get(label, ""), {})[labels.get("le")] = value
+    for pairs, total in counted.get(f"{name.removesuffix('_seconds')}_{unit}", {}).items():
+        key = dict(pairs).get(label, "")
+        family.add_metric([key], _cumulated(found.get(key, {}), buckets), total / parts)
     return family
 
 

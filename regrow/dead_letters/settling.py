@@ -11,6 +11,7 @@ import structlog
 
 from regrow.dead_letters import home, rules, store
 from regrow.dead_letters.classes import NOTHING_KNOWN, Cause
+from regrow.dead_letters.counting import count_ended
 from regrow.dead_letters.policies import class_of, patience
 from regrow.dead_letters.rules import AttemptOutcome, Next, Past, State
 from regrow.dead_letters.settled_marks import SettledMarks
@@ -40,6 +41,7 @@ def settle_many(engine: Engine, attempts: Sequence[str]) -> list[bool]:
     for start in range(0, len(parsed), _CHUNK):
         chunk = parsed[start : start + _CHUNK]
         won = _resolve(engine, chunk)
+        count_ended(engine, [token for (_, token), first in zip(chunk, won, strict=True) if first])
         for (letter_id, _), first in zip(chunk, won, strict=True):
             if first:
                 logger.info("letter.resolved", letter=letter_id, by="outcome")
@@ -67,10 +69,13 @@ def record_failure(
     either (Celery's own callback knows no error) may be told once more with them, and is then decided anew.
     """
     letter_id, token = home.parse_reference(attempt)
+    ended = False
 
     def work(connection: sa.Connection) -> Next | None:
+        nonlocal ended
         now = engine.clock()
         letter = store.current(connection, letter_id, token)
+        ended = letter is not None
         if letter is None and error is not None:
             letter = store.amendable(connection, letter_id, token)
         if letter is None:
@@ -79,6 +84,8 @@ def record_failure(
         return _fail(engine, connection, letter, token, error, cause or NOTHING_KNOWN)
 
     after = engine.database.run(work)
+    if ended:
+        count_ended(engine, [token])
     if after is not None and after.state == State.QUARANTINED:
         logger.warning("letter.quarantined", letter=letter_id, reason=after.reason)
     return None if after is None else after.state
