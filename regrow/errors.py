@@ -25,6 +25,10 @@ class SpoolUnavailableError(StoreUnavailableError):
     """The spool on this machine's disk takes nothing now."""
 
 
+class KeyUnavailableError(StoreUnavailableError):
+    """A key that dead letters are sealed with is missing or wrong: what needs it waits, nothing is lost."""
+
+
 class CircuitOpenError(RegrowError):
     """The circuit breaker refuses calls for now.
 

@@ -12,6 +12,7 @@ it uses and nothing else:
 * ``worker`` (worker and beat): ``redis_password``, ``mysql_password``
 * ``web``: the same and ``api_key``
 * both: ``celery_broker_url``, if one was given (RabbitMQ); it is never made up
+* ``worker``: ``dead_letters_key`` and ``dead_letters_key_before``, if given; they are never made up
 * ``mysql``: ``mysql_root_password``, ``mysql_password``, ``client.cnf`` for health checks and backups
 * ``redis``: ``users.acl``, which holds a digest only
 
@@ -30,6 +31,8 @@ from pathlib import Path
 
 NAMES = ("redis_password", "mysql_password", "mysql_root_password", "api_key")
 OPTIONAL = ("celery_broker_url",)
+LETTER_KEYS = ("dead_letters_key", "dead_letters_key_before")
+"""What dead letters are sealed with, if given; never made up, because losing one loses what it sealed."""
 SHORTEST = 12
 """Characters a given secret must have; those made here have 43, which is 256 bits."""
 UNUSABLE = frozenset(" '\"`\\")
@@ -78,6 +81,9 @@ def files(values: Mapping[str, str]) -> Iterator[SecretFile]:
         for name in ("redis_password", "mysql_password", *OPTIONAL):
             if name in values:
                 yield SecretFile(folder, name, values[name], REGROW)
+    for name in LETTER_KEYS:
+        if name in values:
+            yield SecretFile("worker", name, values[name], REGROW)
     yield SecretFile("web", "api_key", values["api_key"], REGROW)
     for name in ("mysql_root_password", "mysql_password"):
         yield SecretFile("mysql", name, values[name], ROOT)
@@ -111,7 +117,7 @@ def _users_acl(password: str) -> str:
 
 def read(folder: Path) -> dict[str, str]:
     """The secrets that lie in ``folder``, by name, without the line end an editor leaves."""
-    paths = ((name, folder / name) for name in (*NAMES, *OPTIONAL))
+    paths = ((name, folder / name) for name in (*NAMES, *OPTIONAL, *LETTER_KEYS))
     found = {name: path.read_text(encoding="utf-8").rstrip("\r\n") for name, path in paths if path.is_file()}
     return {name: value for name, value in found.items() if value}
 

@@ -19,6 +19,7 @@ import structlog
 from billiard.process import current_process
 from celery import bootsteps, signals
 
+from regrow.dead_letters import service as dead_letters
 from regrow.dead_letters.routes import unloadable
 from regrow.engine import get_engine
 from regrow.errors import RegrowError
@@ -54,6 +55,7 @@ def open_gate(**_: Any) -> None:
     set_up_logging()
     try:
         wait_for_dependencies(get_engine())
+        dead_letters.prove_keys(get_engine())
     except RegrowError as error:
         log.critical("startup.failed", error=str(error))
         sys.exit(NOT_STARTED_EXIT)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from regrow.cli.archives import archives
+from regrow.cli.keys import erase, new_key, rotate_keys
 from regrow.cli.ledger import ledger
 from regrow.cli.output import (
     Column,
@@ -41,8 +42,8 @@ def dead_letters() -> None:
 
 
 dead_letters.add_command(ledger)
-dead_letters.add_command(sources)
-dead_letters.add_command(archives)
+for command in (sources, archives, new_key, rotate_keys, erase):
+    dead_letters.add_command(command)
 
 
 @dead_letters.command(name="list")

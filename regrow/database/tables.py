@@ -90,7 +90,12 @@ dead_letters = Table(
     Column("useful_until", UtcDateTime, comment="not sent any more after this"),
     Column("order_key", key(190), comment="one of a key at a time, in the order of capture"),
     Column("inflight_key", key(190), comment="its order key while it is leased or dispatched"),
+    Column("data_key", key(36)),  # what the letter says is sealed with it; NULL: it is not sealed
+    Column("subject", key(80), nullable=False, server_default=""),  # a digest; "": about nobody in particular
+    Column("digest", key(80)),  # of the body
+    Column("erased_at", UtcDateTime),
     UniqueConstraint("idempotency_key", "generation"),
+    Index(None, "subject"),
     Index(None, "service", "inflight_key", unique=True),
     Index(None, "service", "state", "rank", "id"),
     Index(None, "service", "order_key", "id"),
@@ -124,6 +129,7 @@ dead_letter_attempts = Table(
     Column("error", LongText),
     Column("service", key(190), comment="the letter's"),
     Column("failure_class", key(64)),
+    Column("data_key", key(36)),  # the error is sealed with it; NULL: it is not sealed
     Index(None, "letter_id", "leased_at"),
     Index(None, "service", "ended_at"),
 )
@@ -150,6 +156,20 @@ capture_events = Table(
     Column("received_at", UtcDateTime, nullable=False),
     Index(None, "letter_id"),
     Index(None, "received_at"),
+)
+
+data_keys = Table(
+    "data_keys",
+    metadata,
+    Column("id", key(36), primary_key=True),
+    Column("service", key(190), nullable=False),
+    Column("subject", key(80), nullable=False),
+    Column("key_id", key(64), nullable=False),  # what it is wrapped by, see [dead_letters.keys]
+    Column("wrapped", Blob),  # NULL: erased
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("erased_at", UtcDateTime),
+    Index(None, "service", "subject"),
+    Index(None, "subject"),
 )
 
 dead_letter_archives = Table(

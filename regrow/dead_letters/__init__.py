@@ -51,6 +51,7 @@ def capture(
     priority: Priority = "normal",
     useful_until: datetime | str | None = None,
     order_key: str | None = None,
+    subject: str | None = None,
 ) -> str:
     """Hand over one message that failed for good; returns its event id once spool or broker has it.
 
@@ -60,6 +61,7 @@ def capture(
     ``service``: whose circuit breaker rules the redrive (default: the message type).
     ``idempotency_key``: stable per message; told twice, it is one letter.
     ``max_retries``: redrives before it waits for a person (default: ``dead_letters.max_retries``).
+    ``subject``: whom it is about (a customer's id), so that what it says can be erased on request.
     ``correlation_id``, ``traceparent`` (W3C): what ties it to a request. ``REGROW_CODE_VERSION`` is kept too.
     ``failure_class``: what kind of failure it was (transient, rate_limited, dependency_down, breaker_refused,
     permanent, poison, unknown), when the error's class does not tell.
@@ -90,6 +92,7 @@ def capture(
         order_key=order_key,
         source="library",
         correlation_id=correlation_id,
+        subject=subject,
         traceparent=traceparent,
         code_version=_code_version(),
     )

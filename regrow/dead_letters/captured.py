@@ -35,6 +35,7 @@ _LIMITS = {
     "traceparent": 64,
     "code_version": 190,
     "order_key": 190,
+    "subject": 190,
 }
 _KEY_LENGTH = 190
 _TEXTS = (*_LIMITS, "event_id", "idempotency_key", "error_message", "traceback", "quarantine")
@@ -76,6 +77,8 @@ class Capture:
     broker: str | None = None
     correlation_id: str | None = None
     traceparent: str | None = None
+    subject: str | None = None
+    """Whom the message is about, say a customer's id: what can be erased together. Kept as a digest."""
     """The W3C trace context that the message travelled with."""
     code_version: str | None = None
     """Of the app in which it failed."""
@@ -131,6 +134,7 @@ def of_message(
     routing_key: str | None = None,
     broker: str | None = None,
     correlation_id: str | None = None,
+    subject: str | None = None,
     traceparent: str | None = None,
     code_version: str | None = None,
     deliveries: int | None = None,
@@ -184,6 +188,7 @@ def of_message(
         routing_key=routing_key,
         broker=broker,
         correlation_id=correlation_id,
+        subject=subject,
         traceparent=traceparent,
         code_version=code_version,
         deliveries=deliveries,

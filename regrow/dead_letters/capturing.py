@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from regrow import counters
-from regrow.dead_letters import ledger, ordering, rules, store
+from regrow.dead_letters import ledger, ordering, rules, store, vault
 from regrow.dead_letters.captured import Capture
 from regrow.dead_letters.classes import STRATEGIES
 from regrow.dead_letters.policies import class_of, patience, redrives_of
@@ -125,6 +125,7 @@ def _keep(engine: Engine, connection: sa.Connection, chunk: Sequence[Capture]) -
                 "received_at": now,
             }
         )
+    vault.seal_new(engine, connection, rows, bodies)
     store.insert(connection, list(rows.values()), bodies, events)
     ledger.accepted(connection, (row["service"] for row in rows.values()))
     for service, key in sorted({(new.service, new.order_key) for _, new in fresh if new.order_key}):
@@ -190,6 +191,7 @@ def _row(
         "first_failed_at": captured.failed_at,
         "last_failed_at": captured.failed_at,
         "created_at": now,
+        "subject": captured.subject,
     }
 
 

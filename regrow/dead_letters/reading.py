@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from regrow.dead_letters import store
+from regrow.dead_letters import store, vault
 from regrow.dead_letters.rules import State
 from regrow.dead_letters.store import Attempt, Body, Letter
 from regrow.engine import Engine
@@ -32,8 +32,7 @@ def show(engine: Engine, letter_or_event: str) -> LetterDetails:
         found = store.read(connection, letter_id) if letter_id else None
     if found is None:
         raise LetterNotFoundError(f"no dead letter or event has the id {letter_or_event!r}")
-    letter, body, history = found
-    return LetterDetails(letter, body, tuple(history))
+    return LetterDetails(*vault.open_letter(engine, *found))
 
 
 def known_events(engine: Engine, event_ids: Sequence[str]) -> set[str]:
@@ -55,7 +54,7 @@ def list_letters(
     if state is not None and state not in {s.value for s in State}:
         raise LetterNotFoundError(f"no such state: {state!r}. There are {', '.join(State)}.")
     with engine.database.snapshot() as connection:
-        return store.page(
+        found = store.page(
             connection,
             state=State(state) if state else None,
             service=service,
@@ -63,6 +62,14 @@ def list_letters(
             limit=max(1, min(limit, 1_000)),
             before=before,
         )
+    return [_unsaid(letter) for letter in found]
+
+
+def _unsaid(letter: Letter) -> Letter:
+    """A letter in a list: what is sealed needs no key to be listed."""
+    if letter.data_key is None:
+        return letter
+    return replace(letter, error_message="(sealed)", traceback=None)
 
 
 def counts(engine: Engine) -> dict[str, int]:

@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from regrow.breakers import BreakerStatus
-from regrow.dead_letters import fairness, leasing, overdue, paces, routes, rules, store
+from regrow.dead_letters import fairness, leasing, overdue, paces, routes, rules, store, vault
 from regrow.dead_letters.classes import Cause
 from regrow.dead_letters.pacing import Gate
 from regrow.dead_letters.policies import redrive_policy
@@ -268,6 +268,7 @@ def _send_home(engine: Engine, leased: Leased) -> str:
         _back(engine, leased, again, AttemptOutcome.RELEASED, "the lease ran short before its turn came")
         return "released"
     try:
+        leased = vault.opened(engine, leased)
         route = routes.find(engine, letter)
         if route.runs_here:
             return _run_here(engine, leased, route)

@@ -10,6 +10,7 @@ from regrow.dead_letters.archived import export_archive, find_archived, list_arc
 from regrow.dead_letters.bookkeeping import correct_ledger, fold_ledger, read_ledger
 from regrow.dead_letters.by_hand import discard, retry
 from regrow.dead_letters.capturing import capture, capture_many, checked
+from regrow.dead_letters.erasing import erase, prove_keys, rotate_keys
 from regrow.dead_letters.overdue import return_overdue
 from regrow.dead_letters.reading import (
     LetterDetails,
@@ -42,6 +43,7 @@ __all__ = [
     "count_sources",
     "counts",
     "discard",
+    "erase",
     "export_archive",
     "find_archived",
     "flow",
@@ -52,11 +54,13 @@ __all__ = [
     "list_sources",
     "oldest_pending",
     "process_batch",
+    "prove_keys",
     "read_ledger",
     "receive",
     "record_failure",
     "retry",
     "return_overdue",
+    "rotate_keys",
     "settle",
     "settle_many",
     "show",

@@ -9,13 +9,13 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 import structlog
 
-from regrow.dead_letters import home, rules, store
+from regrow.dead_letters import home, rules, store, vault
 from regrow.dead_letters.classes import NOTHING_KNOWN, Cause
 from regrow.dead_letters.counting import count_ended
 from regrow.dead_letters.policies import class_of, patience
 from regrow.dead_letters.rules import AttemptOutcome, Next, Past, State
 from regrow.dead_letters.settled_marks import SettledMarks
-from regrow.dead_letters.store import Letter
+from regrow.dead_letters.store import Letter, SealedError
 from regrow.engine import Engine
 from regrow.failures import FailureClass
 
@@ -76,12 +76,13 @@ def record_failure(
         now = engine.clock()
         letter = store.current(connection, letter_id, token)
         ended = letter is not None
+        kept = vault.seal_error(engine, connection, letter_id, token, error)
         if letter is None and error is not None:
             letter = store.amendable(connection, letter_id, token)
         if letter is None:
-            store.end_attempts(connection, [token], now, AttemptOutcome.STALE, error)
+            store.end_attempts(connection, [token], now, AttemptOutcome.STALE, kept)
             return None
-        return _fail(engine, connection, letter, token, error, cause or NOTHING_KNOWN)
+        return _fail(engine, connection, letter, token, kept, cause or NOTHING_KNOWN)
 
     after = engine.database.run(work)
     if ended:
@@ -92,7 +93,12 @@ def record_failure(
 
 
 def _fail(
-    engine: Engine, connection: sa.Connection, letter: Letter, token: str, error: str | None, cause: Cause
+    engine: Engine,
+    connection: sa.Connection,
+    letter: Letter,
+    token: str,
+    error: str | SealedError | None,
+    cause: Cause,
 ) -> Next:
     now, chosen = engine.clock(), engine.settings.dead_letters
     # The failure may be told before the publisher has written that it sent the message.

@@ -80,6 +80,10 @@ class Letter:
     losses: int = 0
     useful_until: datetime | None = None
     order_key: str | None = None
+    data_key: str | None = None
+    subject: str = ""
+    digest: str | None = None
+    erased_at: datetime | None = None
 
     def age(self, now: datetime) -> float:
         """Seconds since we have it."""
@@ -106,6 +110,15 @@ class Attempt:
     error: str | None
     service: str | None = None
     failure_class: str | None = None
+    data_key: str | None = None
+
+
+@dataclass(frozen=True)
+class SealedError:
+    """An attempt's error that is sealed, and the id of its data key."""
+
+    text: str
+    data_key: str
 
 
 @dataclass(frozen=True)
@@ -276,7 +289,7 @@ def end_attempts(
     tokens: Sequence[str],
     now: datetime,
     outcome: AttemptOutcome,
-    error: str | None = None,
+    error: str | SealedError | None = None,
     failure_class: str | None = None,
 ) -> None:
     """Write how attempts ended. A truer word replaces an earlier one: success > failure > silence."""
@@ -292,7 +305,13 @@ def end_attempts(
     connection.execute(
         sa.update(dead_letter_attempts)
         .where(attempts.token.in_(tokens), sa.or_(attempts.outcome.is_(None), sa.not_(truer)))
-        .values(ended_at=now, outcome=outcome, error=error, failure_class=failure_class)
+        .values(
+            ended_at=now,
+            outcome=outcome,
+            error=error.text if isinstance(error, SealedError) else error,
+            data_key=error.data_key if isinstance(error, SealedError) else None,
+            failure_class=failure_class,
+        )
     )
 
 

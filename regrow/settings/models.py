@@ -21,6 +21,7 @@ from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSetting
 Profile = Literal["production", "development", "testing"]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Share = Annotated[float, Field(gt=0, le=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -254,6 +255,8 @@ class DeadLetterSettings(Section):
     """The class of failure by the dotted name of an exception class; see docs/dead-letters.md."""
     services: dict[str, RedriveSettings]
     """Rates by service; see below."""
+    keys: dict[KeyId, Path] = Field(default_factory=dict)
+    """Keys that seal what letters say, id to secret file; the first one is current. See privacy.md."""
     routes: dict[str, RouteSettings]
     """Ways home by message type; see below."""
     queues: dict[str, DeadLetterQueue]

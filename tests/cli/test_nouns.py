@@ -144,6 +144,21 @@ def test_sources_are_listed_and_a_gap_that_stays_is_the_exit_code(cli: Cli, on_e
     assert (source["gaps"], source["received"], source["alert"]) == ([[2, 3]], 1, True)
 
 
+def test_a_subject_is_erased_by_hand_and_keys_are_made(cli: Cli, on_engine: Engine) -> None:
+    assert len(cli("dead-letters", "new-key").out.strip()) == 44
+    assert "no key is set" in cli("dead-letters", "rotate-keys").err
+    known = letter(on_engine)
+    refused = cli("dead-letters", "erase", "--service", "mail", "--reason", "asked to", "--yes")
+    assert (refused.code, "not settled" in refused.err) == (1, True)
+    done = cli(
+        "dead-letters", "erase", "--service", "mail", "--reason", "asked to", "--yes", "--force", "--json"
+    )
+    assert (done.code, done.json["letters"]) == (0, 1)
+    shown = cli("dead-letters", "show", known, "--json").json
+    assert (shown["body"]["text"], shown["error_message"]) == ("", "")
+    assert shown["erased_at"]
+
+
 def test_a_body_is_shown_as_text_that_cannot_drive_the_terminal(cli: Cli, on_engine: Engine) -> None:
     known = letter(on_engine, {"text": "caf\u00e9 \x9b31m\u202e"}, error="\x1b]0;owned\x07")
     shown = cli("dead-letters", "show", known)
