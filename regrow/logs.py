@@ -14,9 +14,12 @@ from typing import Any
 import structlog
 
 from regrow.log_events import CREDENTIALS
+from regrow.redaction import Redactor
 
 _SECRET_WORDS = ("password", "secret", "token", "api_key", "authorization", "cookie")
 _PUBLIC = {"lease_token"}  # a fence, not a secret
+_QUOTES = {"error", "reason", "exception", "answer"}
+_redactor = Redactor()
 
 
 def configure_logging(level: str = "INFO", style: str = "auto", *, production: bool = False) -> None:
@@ -85,5 +88,6 @@ def _mask_secrets(_logger: Any, _method: str, fields: MutableMapping[str, Any]) 
         if name not in _PUBLIC and any(word in name.lower() for word in _SECRET_WORDS):
             fields[name] = "***"
         elif isinstance(value, str):
-            fields[name] = CREDENTIALS.sub("://***@", value)
+            # What went wrong is told in others' words, and those quote messages.
+            fields[name] = _redactor.text(value) if name in _QUOTES else CREDENTIALS.sub("://***@", value)
     return fields

@@ -82,3 +82,14 @@ def test_an_exception_is_told_without_local_variables(lines: Lines) -> None:
     told = lines()
     assert told.count("ValueError: 4 characters") == 2
     assert secret not in told
+
+
+def test_an_error_that_quotes_a_secret_is_logged_without_it(lines: Lines) -> None:
+    configure_logging(style="json")
+    for name in ("error", "reason"):
+        structlog.get_logger("x").warning(
+            "e", **{name: "refused: {'password': 'hush'} from ann@shop.example"}
+        )
+        said = lines()
+        assert "hush" not in said
+        assert "ann@" not in said

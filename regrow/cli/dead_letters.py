@@ -101,18 +101,28 @@ def list_command(
 
 @dead_letters.command()
 @click.argument("letter_id", metavar="ID")
+@click.option("--raw", is_flag=True, help="Unredacted; leaves an audit row.")
+@click.option("--reason", default="", help="Why; needed with --raw.")
 @json_option
-def show(letter_id: str, as_json: bool) -> None:
-    """Show a dead letter (its id or an event's): its errors, its attempts, its message as text."""
-    found = service.show(get_engine(), letter_id)
+def show(letter_id: str, raw: bool, reason: str, as_json: bool) -> None:
+    """Show a dead letter (its id or an event's): its errors, its attempts, its message as text.
+
+    What looks secret is hidden and what cannot be redacted is withheld, unless --raw is said with a --reason.
+    """
+    engine = get_engine()
+    if raw:
+        found = service.show_raw(engine, letter_id, actor=actor(), reason=reason)
+    else:
+        found = service.show_redacted(engine, letter_id)
     letter = found.letter
     if as_json:
         print_json(
             {
                 **_fields(letter),
+                "redacted": not raw,
                 "body": {
                     "text": found.text,
-                    "bytes": len(found.body.body),
+                    "bytes": found.size,
                     "content_type": found.body.content_type,
                     "content_encoding": found.body.content_encoding,
                     "headers": found.body.headers,
@@ -125,7 +135,9 @@ def show(letter_id: str, as_json: bool) -> None:
     _print_redrives(found.attempts)
     if letter.traceback:
         click.echo(f"\n{visible(letter.traceback.rstrip(), keep=_LINES)}")
-    click.echo(f"\nMessage ({len(found.body.body)} bytes, {visible(found.body.content_type)}):")
+    click.echo(
+        f"\nMessage ({found.size} bytes, {visible(found.body.content_type)}{'' if raw else ', redacted'}):"
+    )
     click.echo(visible(found.text, keep=_LINES))
 
 

@@ -20,6 +20,8 @@ from regrow.dead_letters.reading import (
     list_letters,
     oldest_pending,
     show,
+    show_raw,
+    show_redacted,
 )
 from regrow.dead_letters.receiving import receive
 from regrow.dead_letters.redriving import process_batch
@@ -64,5 +66,7 @@ __all__ = [
     "settle",
     "settle_many",
     "show",
+    "show_raw",
+    "show_redacted",
     "verify_archives",
 ]

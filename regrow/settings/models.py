@@ -255,6 +255,10 @@ class DeadLetterSettings(Section):
     """The class of failure by the dotted name of an exception class; see docs/dead-letters.md."""
     services: dict[str, RedriveSettings]
     """Rates by service; see below."""
+    redact: tuple[str, ...]
+    """Parts of names whose values people are not shown; see privacy.md."""
+    redact_emails: bool
+    """Whether addresses are hidden too."""
     keys: dict[KeyId, Path] = Field(default_factory=dict)
     """Keys that seal what letters say, id to secret file; the first one is current. See privacy.md."""
     routes: dict[str, RouteSettings]

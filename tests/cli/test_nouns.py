@@ -159,6 +159,19 @@ def test_a_subject_is_erased_by_hand_and_keys_are_made(cli: Cli, on_engine: Engi
     assert shown["erased_at"]
 
 
+def test_secrets_are_hidden_unless_a_person_has_a_reason_which_is_audited(
+    cli: Cli, on_engine: Engine
+) -> None:
+    known = letter(on_engine, {"password": "hunter2"}, error="login failed: password=hunter2")
+    for command in (("show", known), ("show", known, "--json"), ("list",), ("list", "--json")):
+        assert "hunter2" not in cli("dead-letters", *command).out
+    assert cli("dead-letters", "show", known, "--raw").code == 1, "a reason is needed"
+    assert audited(on_engine) == []
+    raw = cli("dead-letters", "show", known, "--raw", "--reason", "ticket 7", "--json").json
+    assert (raw["body"]["text"], raw["redacted"]) == ('{"password": "hunter2"}', False)
+    assert audited(on_engine) == [(actor(), "dead_letter.raw_view", known, "ticket 7")]
+
+
 def test_a_body_is_shown_as_text_that_cannot_drive_the_terminal(cli: Cli, on_engine: Engine) -> None:
     known = letter(on_engine, {"text": "caf\u00e9 \x9b31m\u202e"}, error="\x1b]0;owned\x07")
     shown = cli("dead-letters", "show", known)

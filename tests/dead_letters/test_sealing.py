@@ -135,6 +135,16 @@ def test_without_its_key_nothing_is_kept_in_plain_and_nothing_is_lost(
     assert post.home == []
 
 
+def test_for_people_a_letter_whose_key_is_missing_is_withheld_with_the_reason(
+    open_engine: Callable[..., Engine],
+) -> None:
+    event = service.capture(open_engine("a"), _secret_call())
+    found = service.show_redacted(open_engine("b"), event)
+    assert "'a'" in found.text
+    assert found.letter.service == "payments", "what is not sealed is told"
+    assert SECRET not in str(found)
+
+
 def test_an_outcome_is_kept_even_when_its_error_cannot_be_sealed(
     open_engine: Callable[..., Engine], clock: Clock, post: Post
 ) -> None:

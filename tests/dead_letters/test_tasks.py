@@ -127,6 +127,17 @@ def test_letters_are_listed_without_bodies_and_fences(here: Engine) -> None:
     assert json.dumps(row), "plain JSON values"
 
 
+def test_listed_errors_are_redacted(here: Engine) -> None:
+    told = {
+        "class": "E",
+        "message": "password=hunter2",
+        "traceback": "url = https://ann:hunter2@shop.example",
+    }
+    _run(tasks.capture, "t-6", {"task": "shop.charge", "queue": "shop"}, error=told)
+    [row] = _run(tasks.get_dlq_messages, "t-9", limit=5)
+    assert "hunter2" not in json.dumps(row)
+
+
 def test_settled_letters_are_purged_on_schedule(here: Engine, clock: Clock) -> None:
     _run(tasks.capture, "t-6", {"task": "shop.charge", "queue": "shop"})
     service.discard(here, "t-6", actor="ann", reason="test")
