@@ -45,6 +45,10 @@ class Ended:
 Told = Failure | Ended
 
 
+_Waiting = tuple[Told, Callable[[], None]]
+"""What is to be kept, and what is to be done when it is."""
+
+
 class Sink(Protocol):
     """Where failures and outcomes go. Telling one twice changes nothing."""
 
@@ -81,7 +85,7 @@ class Capturer:
         self.sink = sink
         self.home = home
         self._sleep = sleep
-        self._waiting: queue.SimpleQueue[tuple[Told, Callable[[], None]]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -114,16 +118,14 @@ class Capturer:
                     together.append(self._waiting.get_nowait())
                 except queue.Empty:
                     break
-            self._until_kept([told for told, _ in together])
-            for _, done in together:
-                done()
+            self._until_kept(together)
 
-    def _until_kept(self, together: Sequence[Told]) -> None:
+    def _until_kept(self, together: Sequence[_Waiting]) -> None:
         pause, tries = FIRST_PAUSE, 0
         while True:
             tries += 1
             try:
-                return self._once(together, last=tries >= TRIES)
+                self._once([told for told, _ in together], last=tries >= TRIES)
             except StoreUnavailableError as error:
                 tries = 0  # an outage says nothing about the message
                 log.warning("letter.waiting", error=str(error), pause=pause)
@@ -131,8 +133,12 @@ class Capturer:
                 if len(together) > 1:  # one of them is to blame
                     for alone in together:
                         self._until_kept([alone])
-                    return None
+                    return
                 log.warning("letter.not_captured", error=repr(error), tries=tries, pause=pause)
+            else:
+                for _, done in together:
+                    done()
+                return
             self._sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
 

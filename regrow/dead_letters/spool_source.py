@@ -146,7 +146,17 @@ class Source:
                 self.after = max(self.after, end)
 
     def remove(self) -> None:
-        """Delete the source; for when everything in it has been received."""
+        """Delete the source; for when everything in it has been received.
+
+        What lies behind its last whole record was torn when its process died, and never accepted; or it was
+        accepted, and damaged since. Nobody can tell, so it is put aside as ``torn-<source>.log``.
+        """
+        torn = self._torn_end()
+        if torn:
+            aside = self.folder.parent / f"torn-{self.name}.log"
+            aside.touch(mode=0o600)
+            aside.write_bytes(torn)
+            log.warning("spool.torn_end", source=self.name, bytes=len(torn), kept=str(aside))
         shutil.rmtree(self.folder, ignore_errors=True)
         self.close()
 
@@ -156,6 +166,13 @@ class Source:
         lock, self._lock_fd = self._lock_fd, None
         if lock is not None:
             os.close(lock)
+
+    def _torn_end(self) -> bytes:
+        with self._guard:
+            if not self._firsts:
+                return b""
+            data = self.segment(self._firsts[-1]).read_bytes()
+        return data[max((record.end for record in scan(data)), default=0) :]
 
     def _records(self, after: int) -> Iterator[tuple[int, Record]]:
         """(first number of its segment, record) of all that lies behind ``after``."""

@@ -207,7 +207,9 @@ def test_what_a_killed_process_left_is_adopted_and_what_a_living_one_holds_is_no
     source.close()
     (again,) = adopted(tmp_path)
     again.remove()
-    assert list(tmp_path.iterdir()) == []
+    (aside,) = tmp_path.iterdir()
+    assert aside.read_bytes() == encode(3, b"torn")[:-2], "never accepted, or damaged since: put aside"
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o600
 
 
 def test_a_forked_child_leaves_its_parents_source_alone_and_writes_its_own(tmp_path: Path) -> None:
