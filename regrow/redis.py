@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import ClusterDownError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -39,7 +40,7 @@ def connect(
     Times in seconds. SettingsError when the URL cannot be one.
     """
     address = parse(url)
-    retry = Retry(ExponentialBackoff(cap=8.0, base=0.25), max_retries) if waiting else Retry(NoBackoff(), 0)
+    pauses = ExponentialBackoff(cap=8.0, base=0.25)
     options: dict[str, Any] = {
         "decode_responses": True,
         "socket_timeout": socket_timeout,
@@ -47,10 +48,11 @@ def connect(
         "socket_keepalive": True,
         "health_check_interval": 10,
         "max_connections": max_connections,
-        "retry": retry,
     }
     if address.kind == "cluster":
-        return _of_cluster(address, options)
+        patience = Retry(pauses, max_retries, (*RETRIED, ClusterDownError)) if waiting else None
+        return _of_cluster(address, patience, options)
+    options["retry"] = Retry(pauses, max_retries) if waiting else Retry(NoBackoff(), 0)
     options["retry_on_error"] = list(RETRIED) if waiting else []
     if address.kind == "sentinel":
         return _from_sentinel(address, options)
@@ -60,9 +62,10 @@ def connect(
         raise SettingsError(f"redis.url: {error}. Write it as {FORMS['server']}.") from None
 
 
-def _of_cluster(address: Address, options: dict[str, Any]) -> redis.Redis:
+def _of_cluster(address: Address, patience: Retry | None, options: dict[str, Any]) -> redis.Redis:
     client = ClusterClient(
         address.nodes,
+        patience=patience,
         username=address.username,
         password=address.password,
         ssl=address.encrypted,

@@ -6,23 +6,33 @@ one sends nothing before its first use, so that making it cannot fail, and raise
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import redis
+from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import RedisClusterException
+from redis.retry import Retry
 
 T = TypeVar("T")
 
 
 class ClusterClient(RedisCluster):
-    """``nodes``: (host, port) of some members, enough to find the others. ``options`` are redis-py's."""
+    """``nodes``: (host, port) of some members, enough to find the others. ``options`` are redis-py's.
 
-    def __init__(self, nodes: tuple[tuple[str, int], ...], **options: Any) -> None:
+    ``patience``: how a command is tried again, with the pauses that redis-py's own retries in a cluster lack.
+    Pipelines are not: what they held is gone after the first try.
+    """
+
+    def __init__(
+        self, nodes: tuple[tuple[str, int], ...], *, patience: Retry | None = None, **options: Any
+    ) -> None:
         self._some_nodes = nodes
+        self._patience = patience
         self._options = options
         self._making = threading.RLock()
         self._being_made = False
@@ -47,7 +57,9 @@ class ClusterClient(RedisCluster):
     def _connect(self) -> None:
         nodes = [ClusterNode(host, port) for host, port in self._some_nodes]  # type: ignore[no-untyped-call]
         # A slot that nobody serves is an error for its keys, not for the others.
-        super().__init__(startup_nodes=nodes, require_full_coverage=False, **self._options)
+        super().__init__(
+            startup_nodes=nodes, require_full_coverage=False, retry=Retry(NoBackoff(), 0), **self._options
+        )
 
     @property
     def connected(self) -> bool:
@@ -56,7 +68,8 @@ class ClusterClient(RedisCluster):
 
     def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         execute: Callable[..., Any] = super().execute_command
-        return _translated(lambda: execute(*args, **kwargs))
+        ask = functools.partial(_translated, lambda: execute(*args, **kwargs))
+        return self._patience.call_with_retry(ask, lambda _error: None) if self._patience else ask()
 
     def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
         """All keys of one slot, as ours with a hash tag are; then a transaction is one too."""

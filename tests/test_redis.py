@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from regrow.errors import SettingsError
 from regrow.redis import connect
-from tests.servers import RedisSentinel, RedisServer
+from tests.servers import RedisCluster, RedisSentinel, RedisServer
 from tests.waiting import eventually
 
 
@@ -49,6 +49,24 @@ def test_a_patient_client_waits_for_a_server_that_restarts_and_a_hasty_one_does_
         # In this thread: the server dies with the thread that started it.
         own_redis.start()
         assert answer.result(20) == "1"
+
+
+def test_a_patient_client_waits_for_a_cluster_that_restarts_and_a_hasty_one_does_not() -> None:
+    cluster = RedisCluster(masters=1)
+    try:
+        url = cluster.start().url
+        patient, hasty = connect(url, waiting=True), connect(url)
+        patient.set("x", "1")
+        assert hasty.get("x") == "1"
+        cluster.nodes[0].kill()
+        with pytest.raises(redis.ConnectionError):
+            hasty.get("x")
+        with ThreadPoolExecutor() as waiting:
+            answer = waiting.submit(patient.get, "x")
+            cluster.nodes[0].start()
+            assert answer.result(20) == "1"
+    finally:
+        cluster.close()
 
 
 @pytest.mark.parametrize("url", ["redis://h:port/0", "redis+cluster://h/3"])

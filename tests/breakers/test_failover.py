@@ -46,7 +46,7 @@ class Watch:
 
 @pytest.fixture(params=["sentinel", "cluster"])
 def fleet(request):
-    """A server with a replica, the master that keeps ``payments`` and ``orders``, and what detaches its replica."""
+    """A URL, the master that keeps ``payments``, and what detaches its replica."""
     server = request.getfixturevalue(f"own_{request.param}")
     if request.param == "sentinel":
         return server.url, server.master, lambda: server.replica.ask("REPLICAOF", "127.0.0.1", 1)
