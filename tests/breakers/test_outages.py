@@ -112,6 +112,18 @@ def test_without_redis_a_process_trips_and_recovers_by_itself(process, own_redis
     assert breaker.state == "closed"
 
 
+def test_under_load_an_emptied_redis_is_no_event(process, own_redis):
+    breaker = process(failure_threshold=1000, failure_rate=1.0)
+    with Load(breaker) as load, redis.Redis.from_url(own_redis.url) as client:
+        for _ in range(10):
+            eventually(lambda: (seen := status(own_redis)) and seen.successes > 0, 5, every=0.01)
+            client.flushall()
+        assert not breaker._reporter.local
+    assert load.foreign == []
+    assert load.refused == 0
+    assert max(load.overheads) < 0.2
+
+
 def test_what_failed_while_redis_was_away_trips_the_fleet_when_it_is_back(process, own_redis):
     breaker, other = process(), process()
     breaker.call(int)
