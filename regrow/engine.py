@@ -39,6 +39,12 @@ class Sender(Protocol):
     def publish(self, posting: Any) -> None:
         """Publish any other message to its exchange or queue; returns and raises as ``send_home`` does."""
 
+    def exists(self, *, queue: str = "", exchange: str = "") -> bool | None:
+        """Whether the broker has this queue or exchange; None where that cannot be told (Redis).
+
+        StoreUnavailableError when the broker is away.
+        """
+
 
 class Engine:
     """Settings and stores of one process. Everything is opened on first use."""

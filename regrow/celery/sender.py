@@ -87,6 +87,9 @@ class CelerySender:
     def publish(self, posting: Posting) -> None:
         self._way_home.send(posting)
 
+    def exists(self, *, queue: str = "", exchange: str = "") -> bool | None:
+        return self._way_home.exists(queue, exchange)
+
 
 class _WayHome:
     """One connection for messages that must not be published twice: nothing is tried again after sending."""
@@ -114,6 +117,27 @@ class _WayHome:
                 ) from error
             if self._returned:
                 raise RouteError(_unroutable(posting))
+
+    def exists(self, queue: str, exchange: str) -> bool | None:
+        with self._lock:
+            try:
+                self._open()
+                if not self._is_rabbitmq():
+                    return None
+                # Passive: it asks, and declares nothing.
+                if queue:
+                    self._channel.queue_declare(queue, passive=True)
+                else:
+                    self._channel.exchange_declare(exchange, "direct", passive=True)
+            except self._outages() as error:
+                self._drop()
+                code = getattr(error, "reply_code", None)
+                if code == 404:
+                    return False
+                if code in _MISTAKES:
+                    raise RouteError(f"the broker does not let us look: {error}") from error
+                raise StoreUnavailableError(f"the broker did not answer: {error}") from error
+            return True
 
     def _publish(self, posting: Posting) -> None:
         from kombu import Producer

@@ -38,7 +38,7 @@ _FENCES = {"lease_token", "token"}
 
 @click.group(name="dead-letters")
 def dead_letters() -> None:
-    """List, show, retry or discard dead letters; look into ledger, sources and archives."""
+    """List, show, check, retry or discard dead letters; look into ledger, sources and archives."""
 
 
 dead_letters.add_command(ledger)
@@ -128,10 +128,11 @@ def show(letter_id: str, raw: bool, reason: str, as_json: bool) -> None:
                     "headers": found.body.headers,
                 },
                 "redrives": [_fields(attempt) for attempt in found.attempts],
+                "hazards": found.hazards,
             }
         )
         return
-    print_facts(_facts(letter))
+    print_facts([*_facts(letter), *(("beware", hazard) for hazard in found.hazards)])
     _print_redrives(found.attempts)
     if letter.traceback:
         click.echo(f"\n{visible(letter.traceback.rstrip(), keep=_LINES)}")
@@ -139,6 +140,28 @@ def show(letter_id: str, raw: bool, reason: str, as_json: bool) -> None:
         f"\nMessage ({found.size} bytes, {visible(found.body.content_type)}{'' if raw else ', redacted'}):"
     )
     click.echo(visible(found.text, keep=_LINES))
+
+
+@dead_letters.command()
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@json_option
+def check(ids: tuple[str, ...], as_json: bool) -> None:
+    """Look whether letters would arrive, without sending any; exit code 1 when one would not.
+
+    Without IDs, at every route and dead-letter queue of the settings.
+    """
+    engine = get_engine()
+    found = service.check_letters(engine, ids) if ids else service.check_routes(engine)
+    if as_json:
+        print_json({"checked": [dataclasses.asdict(finding) for finding in found]})
+    else:
+        print_table(
+            [Column("WHAT", whole=True), Column("OK", whole=True), Column("FOUND")],
+            [(finding.subject, _OK[finding.ok], finding.told) for finding in found],
+            empty="No routes or queues are declared; letters go home where they came from.",
+        )
+    if any(finding.ok is False for finding in found):
+        raise click.exceptions.Exit(1)
 
 
 @dead_letters.command()
@@ -176,6 +199,7 @@ def discard(ids: tuple[str, ...], reason: str, yes: bool, as_json: bool) -> None
 
 
 _LINES = "\n\t"
+_OK = {True: "yes", False: "no", None: "unknown"}
 
 
 def _fields(row: Letter | Attempt) -> dict[str, Any]:

@@ -26,7 +26,10 @@ INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
     "health": ("regrow.cli.health:health", "Say how one component is, or all; the exit code tells too."),
     "jobs": ("regrow.cli.jobs:jobs", "List the runs of the scheduled jobs."),
-    "dead-letters": ("regrow.cli.dead_letters:dead_letters", "List, show, retry or discard dead letters."),
+    "dead-letters": (
+        "regrow.cli.dead_letters:dead_letters",
+        "List, show, check, retry or discard dead letters.",
+    ),
     "breakers": ("regrow.cli.breakers:breakers", "List, show or switch circuit breakers."),
     "reports": ("regrow.cli.reports:reports", "List, show or make reliability reports."),
     "config": ("regrow.cli.config:config", "Check or show the settings, secrets hidden."),

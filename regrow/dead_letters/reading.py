@@ -8,6 +8,7 @@ from datetime import datetime
 
 from regrow import audit
 from regrow.dead_letters import store, vault
+from regrow.dead_letters.replaying import hazards_of
 from regrow.dead_letters.rules import State
 from regrow.dead_letters.store import Attempt, Body, Letter
 from regrow.engine import Engine
@@ -22,12 +23,14 @@ from regrow.redaction import Redactor
 
 @dataclass(frozen=True)
 class LetterDetails:
-    """``size``: the bytes of the body as it is kept, whatever is shown of it."""
+    """``size``: the bytes of the body as it is kept, whatever is shown of it. ``hazards``: what a redrive of
+    this message cannot bring back, a sentence for each."""
 
     letter: Letter
     body: Body
     attempts: tuple[Attempt, ...]
     size: int
+    hazards: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -41,7 +44,7 @@ def show(engine: Engine, letter_or_event: str) -> LetterDetails:
     LetterNotFoundError. KeyUnavailableError: it is sealed with a key that is not here.
     """
     letter, body, attempts = vault.open_letter(engine, *_read(engine, letter_or_event))
-    return LetterDetails(letter, body, attempts, len(body.body))
+    return LetterDetails(letter, body, attempts, len(body.body), _hazards(letter, body))
 
 
 def show_redacted(engine: Engine, letter_or_event: str) -> LetterDetails:
@@ -64,6 +67,7 @@ def show_redacted(engine: Engine, letter_or_event: str) -> LetterDetails:
         replace(body, body=shown.encode("utf-8", "backslashreplace"), headers=redactor.headers(body.headers)),
         tuple(replace(one, error=one.error and redactor.text(one.error)) for one in opened),
         len(body.body),
+        _hazards(letter, body),
     )
 
 
@@ -83,6 +87,12 @@ def show_raw(engine: Engine, letter_or_event: str, *, actor: str, reason: str) -
         )
     )
     return found
+
+
+def _hazards(letter: Letter, body: Body) -> tuple[str, ...]:
+    if letter.erased_at is not None:
+        return ()
+    return tuple(hazards_of(body.headers, body.body, body.content_type, letter.error_class))
 
 
 def redactor_of(engine: Engine) -> Redactor:

@@ -12,6 +12,7 @@ from regrow.dead_letters.by_hand import discard, retry
 from regrow.dead_letters.capturing import capture, capture_many, checked
 from regrow.dead_letters.erasing import erase, prove_keys, rotate_keys
 from regrow.dead_letters.overdue import return_overdue
+from regrow.dead_letters.preflight import check_letters, check_routes
 from regrow.dead_letters.reading import (
     LetterDetails,
     counts,
@@ -39,6 +40,8 @@ __all__ = [
     "came_back",
     "capture",
     "capture_many",
+    "check_letters",
+    "check_routes",
     "checked",
     "cleanup",
     "correct_ledger",

@@ -360,6 +360,19 @@ def test_an_unknown_revision_is_an_error(cli: Cli, on_engine: Engine, command: t
     assert "no-such" in result.err
 
 
+def test_dead_letters_check_says_whether_letters_would_arrive(
+    cli: Cli, on_engine: Engine, tmp_path: Path
+) -> None:
+    nothing = cli("dead-letters", "check")
+    assert (nothing.code, "No routes or queues" in nothing.out) == (0, True)
+    lost = letter(on_engine)
+    checked = cli("dead-letters", "check", lost, "--json")
+    assert checked.code == 1
+    (found,) = checked.json["checked"]
+    assert (found["subject"], found["ok"]) == (lost, False)
+    assert "[dead_letters.routes.mail]" in found["told"]
+
+
 # config
 
 

@@ -54,6 +54,11 @@ class Post:
             raise StoreUnavailableError("the broker is away")
         self.posted.append(posting)
 
+    def exists(self, *, queue: str = "", exchange: str = "") -> bool | None:
+        if self.away:
+            raise StoreUnavailableError("the broker is away")
+        return not self.no_queue
+
     @property
     def attempts(self) -> list[str]:
         return [message.headers[HEADER] for _, message in self.home]

@@ -153,3 +153,20 @@ def test_on_redis_only_a_queue_can_be_named(redis_url: str) -> None:
         assert connection.channel()._size("home-raw") == 1
     with pytest.raises(RouteError, match="only RabbitMQ has exchanges"):
         sender.publish(posting_of("shop", "x", raw, kept, reference="l:t", effect_key="k"))
+
+
+def test_it_can_tell_whether_a_queue_or_an_exchange_is_there(rabbitmq_url: str, redis_url: str) -> None:
+    sender = CelerySender.from_url(rabbitmq_url)
+    name = f"look-{uuid.uuid4()}"
+    assert not sender.exists(queue=name)
+    assert not sender.exists(exchange=name)
+    with Connection(rabbitmq_url) as connection:
+        made = Queue(name, Exchange(name, type="topic", auto_delete=True), durable=False)(
+            connection.default_channel
+        )
+        made.declare()
+        assert sender.exists(queue=name)
+        assert sender.exists(exchange=name)
+        made.delete()
+    assert not sender.exists(queue=name), "it did not make one by looking"
+    assert CelerySender.from_url(redis_url).exists(queue=name) is None
