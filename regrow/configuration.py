@@ -18,6 +18,7 @@ class Configuration:
     broker_url: str | None = None
     spool: str | None = None
     reporter: str | None = None
+    spool_key: str | None = None
 
 
 _told = Configuration()
@@ -29,15 +30,17 @@ def configure(
     broker_url: str | None = None,
     spool: str | None = None,
     reporter: str | None = None,
+    spool_key: str | None = None,
 ) -> None:
     """Tell the library, once a process, where its servers are.
 
     ``redis_url``: the Redis that circuit breakers share (else ``REGROW_REDIS_URL``). ``broker_url``: the
     Celery broker that :func:`regrow.dead_letters.capture` sends through (else ``CELERY_BROKER_URL``).
-    ``spool``: the folder in which it keeps them first (else ``REGROW_SPOOL``). ``reporter``: what this host
-    or container is called (else ``REGROW_REPORTER``, else its host name): breakers open for one reporter
-    alone when that one alone fails. What is left out stays as it was. Nothing is connected yet; SettingsError
-    when the Redis URL cannot be one.
+    ``spool``: the folder in which it keeps them first (else ``REGROW_SPOOL``). ``spool_key``: the public
+    key that its entries are sealed to (else ``REGROW_SPOOL_KEY``); without it they lie there in plain.
+    ``reporter``: what this host or container is called (else ``REGROW_REPORTER``, else its host name):
+    breakers open for one reporter alone when that one alone fails. What is left out stays as it was.
+    Nothing is connected yet; SettingsError when the Redis URL cannot be one.
     """
     global _told  # noqa: PLW0603 - what the process was told is process-wide
     if redis_url is not None:
@@ -51,6 +54,8 @@ def configure(
         _told = replace(_told, spool=spool)
     if reporter is not None:
         _told = replace(_told, reporter=reporter)
+    if spool_key is not None:
+        _told = replace(_told, spool_key=spool_key)
     process = sys.modules.get("regrow.breakers.process")
     if (redis_url is not None or reporter is not None) and process is not None:
         process.reconnect()
@@ -63,4 +68,5 @@ def configured() -> Configuration:
         broker_url=_told.broker_url or os.environ.get("CELERY_BROKER_URL") or None,
         spool=_told.spool or os.environ.get("REGROW_SPOOL") or None,
         reporter=_told.reporter or os.environ.get("REGROW_REPORTER") or None,
+        spool_key=_told.spool_key or os.environ.get("REGROW_SPOOL_KEY") or None,
     )

@@ -10,11 +10,17 @@ from regrow.engine import get_engine
 
 
 @click.command(name="new-key")
-def new_key() -> None:
-    """Print a new key, as a file of [dead_letters.keys] must hold it."""
-    from regrow.dead_letters import sealing
+@click.option("--spool", is_flag=True, help="A pair: the private key, and on stderr the public one for apps.")
+def new_key(spool: bool) -> None:
+    """Print a new key, as a file of [dead_letters.keys] (or spool_keys) must hold it."""
+    from regrow.dead_letters import sealing, spool_sealing
 
-    click.echo(sealing.text_of_key(sealing.new_key()))
+    if not spool:
+        click.echo(sealing.text_of_key(sealing.new_key()))
+        return
+    private, public = spool_sealing.new_pair()
+    click.echo(sealing.text_of_key(private))
+    click.echo(f"for apps, as REGROW_SPOOL_KEY: {public}", err=True)
 
 
 @click.command(name="rotate-keys")

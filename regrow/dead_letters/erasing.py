@@ -12,7 +12,7 @@ from regrow import audit
 from regrow.database.tables import data_keys as data_keys_table
 from regrow.database.tables import dead_letter_attempts, dead_letter_bodies, dead_letters
 from regrow.dead_letters import archives, data_keys, store, vault
-from regrow.dead_letters.keyring import KeyRing, load, missing, ring
+from regrow.dead_letters.keyring import KeyRing, load, load_spool_keys, missing, ring
 from regrow.dead_letters.retention import archive_folder
 from regrow.dead_letters.rules import UNSETTLED, Next, State
 from regrow.engine import Engine
@@ -31,6 +31,7 @@ def prove_keys(engine: Engine) -> None:
     missing or not the one that its file holds.
     """
     held = load(engine.settings)
+    load_spool_keys(engine.settings)
     with engine.database.snapshot() as connection:
         samples = data_keys.samples(connection)
     if held is None:

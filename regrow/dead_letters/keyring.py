@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from regrow.dead_letters import sealing
+from regrow.dead_letters import sealing, spool_sealing
 from regrow.dead_letters.sealing import SealBrokenError
 from regrow.engine import Engine
 from regrow.errors import KeyUnavailableError, SettingsError
 from regrow.settings import Settings
 
+_spool_keys: WeakKeyDictionary[Engine, Mapping[bytes, bytes]] = WeakKeyDictionary()
 _rings: WeakKeyDictionary[Engine, KeyRing | None] = WeakKeyDictionary()
 
 
@@ -50,17 +52,38 @@ def ring(engine: Engine) -> KeyRing | None:
 
 def load(settings: Settings) -> KeyRing | None:
     """Read the key files; SettingsError names the one that is not usable."""
+    keys = _read("keys", settings.dead_letters.keys, "new-key")
+    return KeyRing(keys, next(iter(keys))) if keys else None
+
+
+def spool_keys(engine: Engine) -> Mapping[bytes, bytes]:
+    """The private keys that open sealed spools, by their marks; KeyUnavailableError: a file is not usable."""
+    if engine not in _spool_keys:
+        try:
+            _spool_keys[engine] = load_spool_keys(engine.settings)
+        except SettingsError as error:
+            raise KeyUnavailableError(str(error)) from error
+    return _spool_keys[engine]
+
+
+def load_spool_keys(settings: Settings) -> Mapping[bytes, bytes]:
+    """Read the private keys; SettingsError names the file that is not usable."""
+    keys = _read("spool_keys", settings.dead_letters.spool_keys, "new-key --spool")
+    return {spool_sealing.mark_of_private(key): key for key in keys.values()}
+
+
+def _read(setting: str, files: Mapping[str, Path], how: str) -> dict[str, bytes]:
     keys: dict[str, bytes] = {}
-    for key_id, file in settings.dead_letters.keys.items():
+    for key_id, file in files.items():
         try:
             keys[key_id] = sealing.key_of_text(file.read_text(encoding="ascii"))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it holds no key"
             raise SettingsError(
-                f"dead_letters.keys.{key_id}: {file}: {reason}. The file must hold 32 random bytes as "
-                "base64, as `regrow dead-letters new-key` prints them."
+                f"dead_letters.{setting}.{key_id}: {file}: {reason}. The file must hold 32 bytes as base64, "
+                f"as `regrow dead-letters {how}` prints them."
             ) from None
-    return KeyRing(keys, next(iter(keys))) if keys else None
+    return keys
 
 
 def missing(key_id: str) -> KeyUnavailableError:

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 import structlog
 from redis.exceptions import RedisError
 
-from regrow.dead_letters import capturing, home, settling, sources, spool_entries, unfiled
+from regrow.dead_letters import capturing, home, settling, sources, spool_entries, spool_sealing, unfiled
 from regrow.dead_letters.captured import Capture
+from regrow.dead_letters.keyring import spool_keys
 from regrow.dead_letters.receipts import Range, as_ranges
 from regrow.dead_letters.spool_entries import Outcome
 from regrow.dead_letters.spool_parcels import RECEIPT_TTL, Parcel, receipt_key
@@ -45,7 +46,8 @@ def receive(engine: Engine, parcel: Parcel) -> int:
     """Keep what a parcel brings; returns the watermark of its source. Told twice, it is kept once.
 
     What cannot be a letter is kept as a file (``unfiled``) and counts as received. StoreUnavailableError:
-    the database is away; nothing, or a part, is kept, and telling all of it again is safe.
+    the database is away, or the key that entries are sealed to; nothing, or a part, is kept, and telling
+    all of it again is safe.
     """
     told = _sort(engine, parcel)
     settling.settle_many(engine, [each.attempt for each in told.outcomes if each.error is None])
@@ -77,7 +79,7 @@ def _sort(engine: Engine, parcel: Parcel) -> _Sorted:
     found = _Sorted([], [])
     for number, entry in parcel.entries:
         try:
-            told = spool_entries.from_bytes(entry)
+            told = spool_entries.from_bytes(spool_sealing.opened(spool_keys(engine), entry))
             if isinstance(told, Outcome):
                 home.parse_reference(told.attempt)
                 found.outcomes.append(told)

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from regrow.dead_letters import spool_entries
+from regrow.configuration import configured
+from regrow.dead_letters import spool_entries, spool_sealing
 from regrow.dead_letters.captured import Capture
 from regrow.dead_letters.spool import Spool
 from regrow.dead_letters.spool_entries import Outcome
@@ -21,18 +22,22 @@ _lock = threading.Lock()
 
 
 class Spooled:
-    """A spool and the shipper that empties it."""
+    """A spool, sealed if this process was told a public key, and the shipper that empties it."""
 
     def __init__(self, folder: Path, destination: Callable[[], Destination]) -> None:
         self.spool = Spool(folder)
         self.shipper = Shipper(self.spool, destination)
+        told = configured().spool_key
+        self._key = None if told is None else spool_sealing.public_of_text(told)
 
     def keep(self, told: Sequence[Capture | Outcome]) -> None:
         """Returns when all of it is on disk.
 
         SpoolUnavailableError: nothing of it is. LetterRefusedError: it is larger than the spool.
         """
-        self.spool.append([spool_entries.to_bytes(each) for each in told])
+        entries = [spool_entries.to_bytes(each) for each in told]
+        key = self._key
+        self.spool.append(entries if key is None else [spool_sealing.seal(key, entry) for entry in entries])
         self.shipper.wake()
 
     def close(self) -> None:

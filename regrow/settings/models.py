@@ -261,6 +261,8 @@ class DeadLetterSettings(Section):
     """Whether addresses are hidden too."""
     keys: dict[KeyId, Path] = Field(default_factory=dict)
     """Keys that seal what letters say, id to secret file; the first one is current. See privacy.md."""
+    spool_keys: dict[KeyId, Path] = Field(default_factory=dict)
+    """Private keys that open the sealed spools of apps, id to secret file. See privacy.md."""
     routes: dict[str, RouteSettings]
     """Ways home by message type; see below."""
     queues: dict[str, DeadLetterQueue]
