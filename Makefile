@@ -50,10 +50,11 @@ bench-%: $(VENV)/.test ## one measurement, by name
 	@$(BIN)/python -m benchmarks $*
 
 .PHONY: proof
-proof: $(VENV)/.test ## kill -9 at random while letters go through, and an outage; then count (KILLS=100)
+proof: $(VENV)/.test ## kill -9 at every step and at random, and an outage; then count (KILLS=100)
 	@.ci/services || true
 	@$(BIN)/python -m tests.proof.outage
 	@for broker in rabbitmq redis; do \
+	  $(BIN)/python -m tests.proof.crash_points --broker $$broker --kills 500 && \
 	  $(BIN)/python -m tests.proof.random_kills --broker $$broker --kills $(or $(KILLS),100) || exit 1; done
 
 .PHONY: lock

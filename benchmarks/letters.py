@@ -170,15 +170,12 @@ class Bench:
     def _stock(self, wanted: int) -> None:
         """Letters that are due, captured before the time is taken."""
         cursor = self.raw.cursor()
-        cursor.execute("UPDATE dead_letters SET due_at = created_at WHERE state = 'pending'")
-        self.raw.commit()
         cursor.execute("SELECT COUNT(*) FROM dead_letters WHERE state = 'pending'")
-        while (there := cursor.fetchone()[0]) < wanted:
-            del there
+        for _ in range(0, wanted - cursor.fetchone()[0], MANY):
             self.capture_many()
-            cursor.execute("UPDATE dead_letters SET due_at = created_at WHERE state = 'pending'")
-            self.raw.commit()
-            cursor.execute("SELECT COUNT(*) FROM dead_letters WHERE state = 'pending'")
+        cursor.execute(
+            "UPDATE dead_letters SET due_at = created_at, `rank` = created_at WHERE state = 'pending'"
+        )
         self.raw.commit()
 
     def keeper(self, name: str, url: str = "") -> Keeper:
@@ -219,7 +216,10 @@ class Bench:
         with Celery(broker=self.broker.url, set_as_current=False) as app:
             for number in range(SINGLE):
                 app.send_task(
-                    task, kwargs={"message": body(number), "error": ERROR}, queue=queue, ignore_result=True
+                    task,
+                    kwargs={"message": body(number), "error": ERROR, "service": "bank"},
+                    queue=queue,
+                    ignore_result=True,
                 )
 
     def _waiting(self, queue: str) -> int:
