@@ -314,6 +314,7 @@ class House:
             return
         for who, app in (("regrow", self.regrow), ("shop", self.shop)):
             _, channel = self._line(who, app)
+            channel.client.delete(channel.unacked_mutex_key)  # of one who died while it gave back
             while channel.client.zcard(channel.unacked_index_key):
                 channel.visibility_timeout = 0
                 channel.qos.restore_visible(interval=1)
