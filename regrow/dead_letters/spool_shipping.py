@@ -38,6 +38,8 @@ FIRST_PATIENCE, LONGEST_PATIENCE = 15.0, 600.0
 """Seconds without a receipt until entries are sent again; doubled each time."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 """Seconds between two tries while the broker is away."""
+LINGER = 0.05
+"""Seconds between an entry and its parcel: in a storm, what follows travels with it."""
 LOOK, ADOPT = 0.5, 30.0
 """Seconds between two looks for a receipt, and for sources that nobody holds."""
 
@@ -160,7 +162,7 @@ class Shipper:
         self._adopt_at = 0.0
         self._pause = FIRST_PAUSE
         self._wake = threading.Event()
-        self._stopping = False
+        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -168,7 +170,7 @@ class Shipper:
         """Begin to ship, if it has not begun; a forked child begins anew."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._stopping = False
+                self._stop.clear()
                 self._thread = threading.Thread(target=self._run, name="regrow-spool", daemon=True)
                 self._thread.start()
 
@@ -181,7 +183,7 @@ class Shipper:
         """Ship what can still be shipped within ``timeout`` seconds; the rest stays for whoever adopts it."""
         thread = self._thread
         if thread is not None and thread.is_alive():
-            self._stopping = True
+            self._stop.set()
             self._wake.set()
             thread.join(timeout)
         if thread is None or not thread.is_alive():
@@ -214,13 +216,13 @@ class Shipper:
             except Exception as error:
                 # Whatever it was, the entries are safe; give up nothing.
                 log.critical("spool.shipping_failed", error="".join(traceback.format_exception(error)))
-                pause = LONGEST_PAUSE
-            if self._stopping:
+                pause = self._pause = LONGEST_PAUSE
+            if self._stop.is_set():
                 return
-            self._wake.wait(pause)
-            # While nobody takes anything, new entries are no reason to try sooner.
-            if self._pause > FIRST_PAUSE and not self._stopping:
-                time.sleep(min(FIRST_PAUSE, pause))
+            if self._pause > FIRST_PAUSE:  # an outage: new entries are no reason to try sooner
+                self._stop.wait(pause)
+            elif self._wake.wait(pause):
+                self._stop.wait(LINGER)
             self._wake.clear()
 
     def _adopt(self, now: float) -> None:

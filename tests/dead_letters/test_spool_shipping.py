@@ -232,3 +232,13 @@ def test_the_librarys_capture_returns_when_it_is_on_disk_and_ships_when_the_brok
         made.close()
     finally:
         dead_letters.send_through(None)
+
+
+def test_what_comes_in_a_storm_travels_together(tmp_path: Path) -> None:
+    to = Regrow(at_once=True)
+    made = spooling.Spooled(tmp_path / "spool", lambda: to)
+    for number in range(100):
+        made.keep([call(number)])
+    eventually(lambda: len(to.numbers) == 100)
+    assert len(to.parcels) < 50
+    made.close()
