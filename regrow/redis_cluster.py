@@ -7,6 +7,7 @@ one sends nothing before its first use, so that making it cannot fail, and raise
 from __future__ import annotations
 
 import functools
+import os
 import random
 import threading
 from collections.abc import Callable
@@ -32,6 +33,7 @@ class ClusterClient(RedisCluster):
         self, nodes: tuple[tuple[str, int], ...], *, patience: Retry | None = None, **options: Any
     ) -> None:
         self._some_nodes = nodes
+        self._pid = os.getpid()
         self._patience = patience
         self._options = options
         self._making = threading.RLock()
@@ -97,7 +99,8 @@ class ClusterClient(RedisCluster):
         raise redis.ConnectionError("no node of the cluster serves slots")
 
     def close(self) -> None:
-        if self.connected:
+        # In a forked child the sockets are the parent's, and so is a lock that one of its threads may hold.
+        if self.connected and self._pid == os.getpid():
             super().close()
 
     def node_of(self, key: str) -> str:

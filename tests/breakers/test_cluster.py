@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import os
 import signal
 import threading
 
@@ -24,6 +27,8 @@ from regrow.redis import connect
 from regrow.settings.checks import RedisCheck
 from regrow.tallies import Tallies
 from tests.breakers.test_outages import Load, fails
+from tests.conftest import lacking
+from tests.servers import Missing, RedisCluster
 from tests.waiting import eventually
 
 NAMES = [f"service-{number}" for number in range(12)]
@@ -119,6 +124,34 @@ def _migrate(client, slot, source, target, *, finish):
             node.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[target])
 
 
+def test_a_forked_child_does_not_wait_for_what_its_parent_was_doing(cluster_url):
+    store = RedisStore.from_url(cluster_url)
+    store.apply("payments", BreakerConfig(), Report(0, 1, 0, 0))
+    held, done = threading.Event(), threading.Event()
+
+    def look_around():
+        with store._made.nodes_manager._lock:
+            held.set()
+            done.wait(20)
+
+    busy = threading.Thread(target=look_around)
+    busy.start()
+    held.wait(5)
+    child = os.fork()
+    if not child:
+        signal.alarm(10)
+        with contextlib.suppress(BaseException):
+            store.after_fork()
+            gc.collect()
+            os._exit(store.apply("payments", None, Look()).breaker.successes - 1)
+        os._exit(2)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    busy.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert store.apply("payments", None, Look()).breaker.successes == 1
+
+
 def test_counts_of_the_fleet_add_up_in_a_cluster(cluster_url, client, monkeypatch):
     monkeypatch.setenv("REGROW_REDIS_URL", cluster_url)
     tallies = Tallies()
@@ -128,18 +161,28 @@ def test_counts_of_the_fleet_add_up_in_a_cluster(cluster_url, client, monkeypatc
 
 
 @pytest.fixture
-def halved(own_cluster, make_reporter):
-    """A cluster without replicas, and the breakers of one process on all its nodes, in use."""
-    for replica in own_cluster.nodes[3:]:
-        replica.kill()  # nobody takes over
-    shared = make_reporter(own_cluster.url)
+def own_nodes():
+    """A cluster of this test alone, whose nodes have no replicas: nobody takes over."""
+    cluster = RedisCluster()
+    try:
+        yield cluster.start()
+    except Missing as reason:
+        lacking("redis", str(reason))
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def halved(own_nodes, make_reporter):
+    """A cluster, and the breakers of one process on all its nodes, in use."""
+    shared = make_reporter(own_nodes.url)
     breakers = [
         CircuitBreaker(name, reporter=shared, failure_threshold=1000, window_size=10**6) for name in NAMES
     ]
     for breaker in breakers:
         breaker.call(int)
         eventually(lambda: breaker._cell.fleet, 5)  # noqa: B023
-    return own_cluster, shared, breakers
+    return own_nodes, shared, breakers
 
 
 @pytest.mark.parametrize("outage", ["killed", "frozen"])
