@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self
 
-from regrow.errors import LetterRefusedError
+from regrow.errors import DeliveryFailedError, LetterRefusedError
 from regrow.failures import FailureClass
 from regrow.retries.hints import retry_after as hinted
 
@@ -129,6 +129,16 @@ class Cause:
         usable = isinstance(retry_after, int | float) and 0 <= retry_after < float("inf")
         return cls(names[:_MOST_NAMES], known, float(retry_after or 0) if usable else None)
 
+    @classmethod
+    def of_delivery(cls, failed: DeliveryFailedError) -> Self:
+        """Of a letter that failed in our own process: by the error behind it, else by the status it names."""
+        behind = failed.__cause__ or failed.__context__
+        if isinstance(behind, Exception):
+            return cls(lineage_of(behind), retry_after=failed.retry_after)
+        status = failed.error_class.removeprefix("http.")
+        names = _status_names(int(status)) if status.isdecimal() else (failed.error_class,)
+        return cls.read(names, retry_after=failed.retry_after)
+
     def wire(self) -> dict[str, Any]:
         """JSON values; :meth:`of_wire` reads them."""
         return {"lineage": list(self.lineage), "told": self.told, "retry_after": self.retry_after}
@@ -183,9 +193,11 @@ def _dotted(kind: type) -> str:
 def _answered(error: BaseException) -> Iterable[str]:
     """The status of the HTTP answer that an error of httpx, requests or their like carries."""
     status: Any = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(status, int) and 400 <= status <= 599:
-        return f"HTTP {status}", f"HTTP {status // 100}xx"
-    return ()
+    return _status_names(status) if isinstance(status, int) else ()
+
+
+def _status_names(status: int) -> tuple[str, ...]:
+    return (f"HTTP {status}", f"HTTP {status // 100}xx") if 400 <= status <= 599 else ()
 
 
 def _carried(error: BaseException) -> Iterable[str]:

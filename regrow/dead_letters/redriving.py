@@ -309,8 +309,7 @@ def _run_here(engine: Engine, leased: Leased, route: Route) -> str:
     except (DeliveryRefusedError, RouteError) as error:
         return _quarantine(engine, leased, str(error))
     except DeliveryFailedError as error:
-        cause = Cause.read([error.error_class], retry_after=error.retry_after)
-        record_failure(engine, outbound.reference, str(error), cause)
+        record_failure(engine, outbound.reference, str(error), Cause.of_delivery(error))
         return "failed"
     if not ran:
         return "released"  # the lease ran out, and another worker has it

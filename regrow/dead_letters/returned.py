@@ -25,7 +25,8 @@ def came_back(engine: Engine, attempt: str, captured: Capture) -> None:
     settled by a better one. RouteError: this names no attempt.
     """
     letter_id, token = home.parse_reference(attempt)
-    if record_failure(engine, attempt, f"{captured.error_class}: {captured.error_message}") is not None:
+    told = f"{captured.error_class}: {captured.error_message}"
+    if record_failure(engine, attempt, told, captured.cause) is not None:
         return
     with engine.database.snapshot() as connection:
         letter, attempts = store.settled_by(connection, letter_id, token)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from regrow.dead_letters import rules
 from regrow.dead_letters.classes import BUILT_IN, STRATEGIES, Cause, classify, lineage_of
 from regrow.dead_letters.rules import Past, Patience, State
-from regrow.errors import CircuitOpenError, StoreUnavailableError
+from regrow.errors import CircuitOpenError, DeliveryFailedError, StoreUnavailableError
 from regrow.failures import FailureClass
 from regrow.retries import RetryPolicy
 
@@ -93,6 +93,26 @@ def test_whatever_comes_over_the_wire_is_read(names: list[object], told: str, af
     read = Cause.read(names, told, after)  # type: ignore[arg-type]
     assert isinstance(classify(read, {}), FailureClass)
     assert len(read.lineage) <= 20
+
+
+def _failed(error_class: str, behind: Exception | None = None) -> DeliveryFailedError:
+    failed = DeliveryFailedError("no", error_class=error_class)
+    failed.__cause__ = behind
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("failed", "found"),
+    [
+        (_failed("http.503"), "transient"),
+        (_failed("http.429"), "rate_limited"),
+        (_failed("http.404"), "unknown"),
+        (_failed("shop.Odd", ConnectionRefusedError()), "dependency_down"),
+        (_failed(""), "unknown"),
+    ],
+)
+def test_what_failed_in_our_own_process_is_classed_alike(failed: DeliveryFailedError, found: str) -> None:
+    assert classify(Cause.of_delivery(failed), {}) == found
 
 
 def _after(cause: FailureClass, past: Past, retry_after: float | None = None) -> rules.Next:
