@@ -23,6 +23,7 @@ from regrow.dead_letters.classes import Cause
 from regrow.dead_letters.pacing import Gate
 from regrow.dead_letters.policies import redrive_policy
 from regrow.dead_letters.route import Outbound, Route
+from regrow.dead_letters.routes import BROKER
 from regrow.dead_letters.rules import AttemptOutcome, Next, State
 from regrow.dead_letters.settling import record_failure, settle
 from regrow.dead_letters.store import Leased
@@ -114,9 +115,10 @@ def _drain(
             for outcome in turn.outcomes:
                 done[outcome] += 1
             now = time_.elapsed()
-            if "released" in turn.outcomes or now > until:
+            if BROKER in turn.away or now > until:
                 return
-            if turn.wait is None or now + turn.wait > until:
+            # Another broker's outage is that of the services that go there alone.
+            if turn.away or turn.wait is None or now + turn.wait > until:
                 del ready_at[name]
             else:
                 ready_at[name] = now + turn.wait
@@ -133,11 +135,13 @@ def _hold(engine: Engine, ready_at: dict[str, float], gates: Mapping[str, Gate])
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one service's turn came to. ``wait``: seconds until its next one; None: nothing more is due."""
+    """What one service's turn came to. ``wait``: seconds until its next one; None: nothing more is due.
+    ``away``: the brokers that did not answer, by their breakers."""
 
     leased: int
     outcomes: Sequence[str]
     wait: float | None
+    away: frozenset[str] = frozenset()
 
 
 def _turn(engine: Engine, service: str, gate: Gate, share: int) -> _Turn:
@@ -152,8 +156,10 @@ def _turn(engine: Engine, service: str, gate: Gate, share: int) -> _Turn:
     batch = _lease(engine, service, given.granted)
     if len(batch) < given.granted:
         paces.give_back(engine, service, given.granted - len(batch))
-    outcomes = _redrive(engine, batch)
-    return _Turn(len(batch), outcomes, given.wait if len(batch) == given.granted else None)
+    away: set[str] = set()
+    outcomes = _redrive(engine, batch, away)
+    wait = given.wait if len(batch) == given.granted else None
+    return _Turn(len(batch), outcomes, wait, frozenset(away))
 
 
 def _process_one(engine: Engine, letter_id: str, ask: Gates, done: dict[str, int]) -> dict[str, int]:
@@ -174,7 +180,7 @@ def _process_one(engine: Engine, letter_id: str, ask: Gates, done: dict[str, int
         )
     )
     done["leased"] = len(batch)
-    for outcome in _redrive(engine, batch):
+    for outcome in _redrive(engine, batch, set()):
         done[outcome] += 1
     return done
 
@@ -198,14 +204,12 @@ def _lease(engine: Engine, service: str, limit: int) -> list[Leased]:
         return []
 
 
-def _redrive(engine: Engine, batch: Sequence[Leased]) -> list[str]:
+def _redrive(engine: Engine, batch: Sequence[Leased], away: set[str]) -> list[str]:
+    """How each ended. ``away`` learns the breakers of the brokers that did not answer."""
     outcomes: list[str] = []
     with _written(engine, outcomes) as sent:
         for leased in batch:
-            if "released" in outcomes:
-                # The broker is away: what is left of the batch goes back untried, and at no cost.
-                outcomes.append(_release(engine, leased, "the broker is away"))
-            elif (ended := _send_home(engine, leased)) in _HANDED_OVER:
+            if (ended := _send_home(engine, leased, away)) in _HANDED_OVER:
                 sent(leased, ended)
             else:
                 outcomes.append(ended)
@@ -259,7 +263,7 @@ def _write_dispatched(engine: Engine, handed_over: Sequence[tuple[Leased, str]])
     return ["dispatched"] * (len(sent) - len(resolved)) + ["resolved"] * len(resolved)
 
 
-def _send_home(engine: Engine, leased: Leased) -> str:
+def _send_home(engine: Engine, leased: Leased, away: set[str]) -> str:
     """Publish one letter, or run it here. Says what settles it where it has gone (``_HANDED_OVER``), else how
     its lease ended."""
     letter = leased.letter
@@ -272,13 +276,24 @@ def _send_home(engine: Engine, leased: Leased) -> str:
         route = routes.find(engine, letter)
         if route.runs_here:
             return _run_here(engine, leased, route)
-        engine.breaker(route.breaker, record=(StoreUnavailableError,)).call(route.send, Outbound.of(leased))
+        _publish(engine, leased, route, away)
     except RouteError as error:
         return _quarantine(engine, leased, str(error))
     except (StoreUnavailableError, CircuitOpenError) as error:
         return _release(engine, leased, str(error))
     logger.info("letter.dispatched", letter=letter.id, to=route.target)
     return route.settled
+
+
+def _publish(engine: Engine, leased: Leased, route: Route, away: set[str]) -> None:
+    """Hand it to its broker, which is not asked again in this turn once it was away."""
+    if route.breaker in away:
+        raise StoreUnavailableError("the broker is away")
+    try:
+        engine.breaker(route.breaker, record=(StoreUnavailableError,)).call(route.send, Outbound.of(leased))
+    except (StoreUnavailableError, CircuitOpenError):
+        away.add(route.breaker)
+        raise
 
 
 def _run_here(engine: Engine, leased: Leased, route: Route) -> str:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.dead_letters import leasing, routes, service
+from regrow.dead_letters import leasing, redriving, routes, service
 from regrow.dead_letters.home import HEADER, Raw
 from regrow.dead_letters.posting import EFFECT_KEY, kept_headers, posting_of
 from regrow.dead_letters.route import Outbound
@@ -21,7 +21,7 @@ from regrow.dead_letters.store import Letter
 from regrow.engine import Engine
 from regrow.errors import RouteError
 from regrow.settings import load_settings
-from tests.dead_letters.conftest import Post, call
+from tests.dead_letters.conftest import Clock, Post, call, free
 
 WRITTEN = """
 [brokers.orders]
@@ -185,6 +185,27 @@ def test_a_task_on_another_broker_carries_no_callbacks_that_nobody_would_hear(fi
     assert (message.callbacks, message.errbacks) == ([], [])
     assert message.headers[HEADER] == f"{leased[0].letter.id}:{leased[0].token}"
     assert message.headers[EFFECT_KEY] == "order-7"
+
+
+@pytest.mark.parametrize("which", ["orders", "own"])
+def test_a_broker_that_is_away_holds_up_its_own_letters_alone(
+    find, post: Post, clock: Clock, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    engine = find(message_type="letter").engine
+    engine.clock = clock
+    engine.database.upgrade()
+    orders = engine._senders["orders"] = Post(away=which == "orders")
+    post.away = which == "own"
+    monkeypatch.setattr(redriving._random, "shuffle", list.sort)  # "far" has its turn before "near"
+    far = [call(n, service="far", message_type=kind) for n, kind in enumerate(("letter", "charge", "letter"))]
+    service.capture_many(engine, [*far, call(4, service="near")])
+    clock.advance(3600)
+    done = redriving.process_batch(engine, held=free)
+    if which == "orders":
+        assert (len(post.home), done["released"]) == (2, 2), "whoever goes elsewhere goes"
+    else:
+        assert (len(orders.home), done["released"]) == (2, 1), "and the run ends where ours is away"
+    assert {letter.attempts for letter in service.list_letters(engine, state="pending")} == {0}
 
 
 _text = st.text(string.printable, max_size=8)

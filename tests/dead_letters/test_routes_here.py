@@ -151,5 +151,5 @@ def test_a_worker_that_lost_its_lease_does_not_run_it(
     assert redriving.process_batch(letters, held=free)["resolved"] == 1
     # The zombie wakes up, believes in its lease, and finds that it is no longer its own.
     monkeypatch.setattr(redriving.rules, "may_publish", lambda *_: True)
-    assert redriving._send_home(letters, stale[0]) == "released"
+    assert redriving._send_home(letters, stale[0], set()) == "released"
     assert len(ran) == 1

@@ -11,8 +11,10 @@ from celery.app.defaults import DEFAULTS
 from regrow import startup
 from regrow.celery.messages import RawMessage, defect_of, event_id
 from regrow.celery.urls import broker_of, results_of, sentinel_of, socket_of
+from regrow.engine import Engine
 from regrow.errors import SettingsError, StoreUnavailableError
 from regrow.redis_url import parse
+from worker import lifecycle
 from worker.configuration import ROUTES, configuration
 
 
@@ -171,3 +173,18 @@ def test_one_failure_has_one_event_id_and_garbage_without_identity_is_never_take
     tagged = message(properties={"delivery_tag": "on redis"})
     assert event_id("poison", tagged) == event_id("poison", message(properties={"delivery_tag": "on redis"}))
     assert event_id("poison", message()) != event_id("poison", message())
+
+
+def test_a_route_to_a_function_that_cannot_be_loaded_ends_the_start(
+    make_settings, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "routes.toml"
+    file.write_text("[dead_letters.routes.charge]\nkind = 'handler'\nhandler = 'no_such_app:charge'\n")
+    settings = make_settings(REGROW_CONFIG=str(file))
+    monkeypatch.setattr(lifecycle, "get_engine", lambda: Engine(settings))
+    with pytest.raises(SystemExit) as ended:
+        lifecycle.load_handlers()
+    assert ended.value.code == lifecycle.NOT_STARTED_EXIT
+    file.write_text("[dead_letters.routes.charge]\nkind = 'handler'\nhandler = 'json:dumps'\n")
+    monkeypatch.setattr(lifecycle, "get_engine", lambda: Engine(make_settings(REGROW_CONFIG=str(file))))
+    lifecycle.load_handlers()
