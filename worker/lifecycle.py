@@ -19,6 +19,7 @@ import structlog
 from billiard.process import current_process
 from celery import bootsteps, signals
 
+from regrow.breakers.history import declare
 from regrow.dead_letters import service as dead_letters
 from regrow.dead_letters.routes import unloadable
 from regrow.engine import get_engine
@@ -40,6 +41,7 @@ def install() -> None:
     signals.setup_logging.connect(set_up_logging, weak=False)
     signals.celeryd_init.connect(open_gate, weak=False)
     signals.celeryd_init.connect(load_handlers, weak=False)
+    signals.worker_ready.connect(tell_settings, weak=False)
     signals.worker_process_init.connect(die_with_parent, weak=False)
     signals.worker_process_shutdown.connect(let_go, weak=False)
 
@@ -67,6 +69,14 @@ def load_handlers(**_: Any) -> None:
     if slips:
         log.critical("startup.failed", error="; ".join(slips))
         sys.exit(NOT_STARTED_EXIT)
+
+
+def tell_settings(**_: Any) -> None:
+    """Applications hear of the breakers' settings with the worker that brings them, not minutes later."""
+    try:
+        declare(get_engine())
+    except RegrowError as error:
+        log.warning("breakers.undeclared: the monitor does it later", error=str(error))
 
 
 def die_with_parent(**_: Any) -> None:

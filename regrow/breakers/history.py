@@ -111,6 +111,19 @@ def monitor(engine: Engine) -> dict[str, Any]:
     }
 
 
+def declare(engine: Engine) -> int:
+    """Tell the fleet what ``regrow.toml`` declares, without waiting for the monitor; how much was news.
+
+    StoreUnavailableError when Redis is away.
+    """
+    store, tables = RedisStore(engine.redis), engine.settings.breakers
+    names = {*store.names(), *tables} - {"default"}
+    return sum(
+        _declare(store, name, store.apply(name, None, Look()), table_for(name, tables))
+        for name in sorted(names)
+    )
+
+
 def past(
     database: Database, breaker: str | None = None, *, since: datetime | None = None, limit: int = 100
 ) -> list[PastTransition]:

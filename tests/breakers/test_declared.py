@@ -12,9 +12,10 @@ from regrow.breakers.history import monitor
 from regrow.breakers.redis_store import RedisStore, state_key
 from regrow.breakers.rules import BreakerConfig
 from regrow.breakers.service import CircuitBreaker
-from regrow.engine import Engine
+from regrow.engine import Engine, set_engine
 from regrow.errors import SettingsError
 from tests.waiting import eventually
+from worker import lifecycle
 
 
 @pytest.fixture
@@ -120,6 +121,18 @@ def test_a_breaker_that_is_only_declared_is_not_in_use_and_not_kept_for_ever(wor
     assert (monitor(engine)["breakers"], monitor(engine)["declared"]) == (0, 0)
     assert show(engine.redis, "payments") is None
     assert 0 < engine.redis.ttl(state_key("payments")) <= 24 * 3600
+
+
+def test_a_worker_that_starts_tells_at_once_and_starts_without_redis_too(worker, process, make_settings):
+    breaker = process()
+    set_engine(worker(PAYMENTS))
+    try:
+        lifecycle.tell_settings()
+        eventually(lambda: breaker.call(int) == 0 and breaker.config.failure_threshold == 2, 5)
+        set_engine(Engine(make_settings()))
+        lifecycle.tell_settings()
+    finally:
+        set_engine(None)
 
 
 def test_nonsense_from_elsewhere_is_logged_and_left(redis_url, process, caplog):

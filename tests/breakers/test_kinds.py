@@ -43,8 +43,8 @@ def test_every_kind_can_be_used_as_it_is():
     assert len({BreakerConfig.from_dict(dict(given)) for given in KINDS.values()}) >= 4
 
 
-def test_a_breaker_of_a_kind_trips_by_it():
-    breaker = CircuitBreaker("x", kind="ai", reporter=Reporter())
+def test_a_breaker_of_a_kind_trips_by_it(make_reporter):
+    breaker = CircuitBreaker("x", kind="ai", reporter=make_reporter())
 
     def fail():
         raise OSError("down")
