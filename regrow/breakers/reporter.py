@@ -2,7 +2,8 @@
 
 Callers never wait for Redis. They leave outcomes in cells; the reporter carries them to the store every
 100 ms, a failure at once (at most every 10 ms), and brings the fleet's state back. It belongs to no event
-loop, starts with the first outcome, and starts anew in a forked child.
+loop, starts with the first breaker (where a pool may yet be forked: with the first outcome), and starts anew
+in a forked child.
 
 The policy for an absent Redis stands here, once: from the first error every breaker goes on by the same
 rules in this process's memory, from the last state heard, while Redis is tried once a second; when it is
@@ -18,6 +19,7 @@ import math
 import os
 import secrets
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -55,6 +57,7 @@ logger = logging.getLogger("regrow.breakers")
 TICK = 0.1  # seconds between reports of a busy process
 COALESCE = 0.01  # seconds between two reports that failures asked for
 LOOK_EVERY = 2.0  # seconds after which a quiet breaker is looked at
+FORKING = frozenset({"celery", "gunicorn", "uwsgi"})  # modules of servers that load the application and fork
 RETRY_EVERY = 1.0  # seconds between two tries of an absent Redis
 
 
@@ -115,7 +118,8 @@ class Reporter:
                 cell.given, cell.above = dict(given), None
                 cell.config = settled(name, given, cell.declared)
             cell.holders = math.inf
-            return cell
+        self._connect_ahead()
+        return cell
 
     def hold(self, name: str, above: Cell) -> Cell:
         """The one cell of this name, for as long as a breaker of a passing key under ``above`` needs it."""
@@ -181,6 +185,15 @@ class Reporter:
         if self._thread is None or not self._thread.is_alive():
             self._start()
         self._bell.set()
+
+    def _connect_ahead(self) -> None:
+        """Connect and look before the first call, so that the first failure is told at once.
+
+        Not in the parent of a pool, which makes breakers as it loads the application, and then forks: it
+        should have no thread by then. Its children connect with their first call.
+        """
+        if self.remote is not None and self._thread is None and not FORKING.intersection(sys.modules):
+            self.wake()
 
     def report_now(self, cell: Cell) -> None:
         """A call failed, or a probe ended: decide at once where that needs no network, else report early."""

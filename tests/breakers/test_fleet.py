@@ -252,3 +252,16 @@ def test_idle_breakers_cost_one_look_every_two_seconds_and_no_thread_more(proces
     looks = client.info("commandstats")["cmdstat_evalsha"]["calls"] - before
     assert looks <= 3
     assert threading.active_count() <= threads
+
+
+def test_a_process_connects_when_it_makes_a_breaker_and_a_pool_that_will_fork_does_not(redis_url):
+    code = """
+        breaker = regrow.CircuitBreaker("payments")
+        deadline = time.monotonic() + (1 if "celery" in sys.modules else 15)
+        while breaker._cell.fleet is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        print(breaker._cell.fleet is not None)
+    """
+    plain, pool = run(code, redis_url), run("        import celery" + code, redis_url)
+    assert plain.communicate(timeout=30)[0] == "True\n"
+    assert pool.communicate(timeout=30)[0] == "False\n"
