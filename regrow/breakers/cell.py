@@ -246,6 +246,7 @@ class Cell:
         self.telling = threading.Lock()
         self.heard_at = -math.inf
         self.stale = False  # somebody told of a change that has not been looked at
+        self.attended_at = -math.inf  # when that was done last; monotonic seconds
         self.lost: Lost | None = None
         self.parked: deque[Probe] = deque()
         self.running: dict[str, Probe] = {}
@@ -398,7 +399,13 @@ class Cell:
     @property
     def looks_again_at(self) -> float:
         """When the next look is allowed, whatever was published: a flood is a look now and then."""
-        return self.heard_at + STALE_LOOK_EVERY
+        return self.attended_at + STALE_LOOK_EVERY
+
+    def attend(self, now: float) -> None:
+        """A turn begins, in which what was published is looked at."""
+        if self.stale:
+            self.stale = False
+            self.attended_at = now
 
     @property
     def idle(self) -> bool:

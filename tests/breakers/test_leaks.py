@@ -10,7 +10,7 @@ import threading
 import pytest
 import redis
 
-from regrow.breakers import push, redis_store, reporter
+from regrow.breakers import push, redis_store, turns
 from regrow.breakers.redis_store import NAMES_KEY
 from regrow.breakers.service import CircuitBreaker
 from tests.breakers.test_outages import fails
@@ -23,7 +23,7 @@ CONNECTIONS = 2  # one that reports, one that listens
 def server(own_redis, monkeypatch):
     monkeypatch.setattr(push, "WAIT", 0.05)
     monkeypatch.setattr(push, "AGAIN", 0.05)
-    monkeypatch.setattr(reporter, "RETRY_EVERY", 0.05)
+    monkeypatch.setattr(turns, "RETRY_EVERY", 0.05)
     eventually(lambda: not ours(), 5, what="the threads of other tests have ended")
     return own_redis
 
