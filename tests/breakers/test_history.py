@@ -169,7 +169,7 @@ class TestMonitor:
 
 def test_a_hosts_own_changes_are_kept_once_under_its_own_name_and_break_no_chain(engine):
     store = RedisStore(engine.redis)
-    quick = BreakerConfig(recovery_timeout=0.05)
+    quick = BreakerConfig(recovery_timeout=1.5)
 
     def alone():
         epoch = quorum.seen_from(store.apply("payments", quick, Look(), "bad").breaker, "bad").epoch

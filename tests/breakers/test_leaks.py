@@ -10,6 +10,7 @@ import threading
 import pytest
 import redis
 
+from regrow.breakers import process as this_process
 from regrow.breakers import push, redis_store, turns
 from regrow.breakers.redis_store import NAMES_KEY
 from regrow.breakers.service import CircuitBreaker
@@ -24,6 +25,9 @@ def server(own_redis, monkeypatch):
     monkeypatch.setattr(push, "WAIT", 0.05)
     monkeypatch.setattr(push, "AGAIN", 0.05)
     monkeypatch.setattr(turns, "RETRY_EVERY", 0.05)
+    if this_process._reporter is not None:  # which a test of another module may have put on a Redis
+        this_process._reporter.close()
+        this_process._reporter = None
     eventually(lambda: not ours(), 5, what="the threads of other tests have ended")
     return own_redis
 
