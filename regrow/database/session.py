@@ -57,6 +57,7 @@ class Database:
         else:
             self.engine = sa.create_engine(
                 parsed,
+                hide_parameters=True,  # errors reach logs, and the values are people's messages
                 pool_size=pool_size,
                 max_overflow=0,
                 pool_timeout=pool_timeout,
@@ -158,6 +159,7 @@ def _sqlite_engine(url: sa.URL, pool_size: int, pool_timeout: float) -> Engine:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         url,
+        hide_parameters=True,
         poolclass=sa.pool.QueuePool,
         pool_size=pool_size,
         max_overflow=0,

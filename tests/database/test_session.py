@@ -208,3 +208,9 @@ def test_mysql_sessions_are_read_committed_in_utc(mysql_url: str) -> None:
 
 def _is_maria(connection: sa.Connection) -> bool:
     return "MariaDB" in str(connection.execute(sa.text("SELECT VERSION()")).scalar_one())
+
+
+def test_an_error_tells_no_values(database: Database) -> None:
+    with pytest.raises(sa.exc.DBAPIError) as caught, database.transaction() as connection:
+        connection.execute(sa.text("INSERT INTO nowhere VALUES (:secret)"), {"secret": "hunter2"})
+    assert "hunter2" not in str(caught.value)

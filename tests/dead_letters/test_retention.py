@@ -24,6 +24,17 @@ from tests.dead_letters.conftest import Clock, Post, call, free, rows
 DAY = 86_400
 
 
+@pytest.fixture
+def on_sqlite(
+    make_settings: Callable[..., Any], sqlite_url: str, clock: Clock, post: Post
+) -> Iterator[Engine]:
+    """For what is about files; ``letters`` is on each real database in turn."""
+    engine = Engine(make_settings(database_url=sqlite_url), sender=post, clock=clock)
+    engine.database.upgrade()
+    yield engine
+    engine.close()
+
+
 def _settled(engine: Engine, count: int = 3) -> list[str]:
     events = service.capture_many(engine, [call(n) for n in range(count)])
     for event in events:
@@ -85,18 +96,18 @@ def test_a_purged_letter_is_found_again_with_all_that_belonged_to_it(
 
 
 def test_many_letters_are_several_archives(
-    letters: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    on_sqlite: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _settled(letters, 7)
-    before = _ids(letters)
+    _settled(on_sqlite, 7)
+    before = _ids(on_sqlite)
     clock.advance(8 * DAY)
     monkeypatch.setattr(retention, "LETTERS", 3)
-    assert service.cleanup(letters)["archives"] == 3
-    assert _in_files(letters) == before
-    _settled(letters, 2)
+    assert service.cleanup(on_sqlite)["archives"] == 3
+    assert _in_files(on_sqlite) == before
+    _settled(on_sqlite, 2)
     clock.advance(8 * DAY)
     monkeypatch.setattr(retention, "BYTES", 1)
-    assert service.cleanup(letters)["archives"] == 2, "one letter an archive, when each is over the limit"
+    assert service.cleanup(on_sqlite)["archives"] == 2, "one letter an archive, when each is over the limit"
 
 
 class Killed(BaseException):
@@ -173,24 +184,24 @@ def test_killed_at_any_step_a_letter_is_in_one_archive_and_then_purged(
 
 
 def test_a_full_disk_purges_nothing_and_leaves_nothing_behind(
-    letters: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    on_sqlite: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _settled(letters)
+    _settled(on_sqlite)
     clock.advance(8 * DAY)
     monkeypatch.setattr(
         archives, "_new", lambda path: path.touch() or os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
     )
     with pytest.raises(ArchiveError, match=os.strerror(errno.ENOSPC)):
-        service.cleanup(letters)
-    assert len(_ids(letters)) == 3
-    assert [path.name for path in _folder(letters).iterdir()] == [".lock"]
+        service.cleanup(on_sqlite)
+    assert len(_ids(on_sqlite)) == 3
+    assert [path.name for path in _folder(on_sqlite).iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "trailer", "gone"])
 def test_what_is_not_proven_to_be_in_an_archive_is_not_purged(
-    letters: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch, harm: str
+    on_sqlite: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    _settled(letters)
+    _settled(on_sqlite)
     clock.advance(8 * DAY)
     write = archives.write
 
@@ -211,33 +222,33 @@ def test_what_is_not_proven_to_be_in_an_archive_is_not_purged(
 
     monkeypatch.setattr(archives, "write", harmed)
     with pytest.raises(ArchiveError):
-        service.cleanup(letters)
-    assert len(_ids(letters)) == 3
-    assert service.read_ledger(letters).balanced
+        service.cleanup(on_sqlite)
+    assert len(_ids(on_sqlite)) == 3
+    assert service.read_ledger(on_sqlite).balanced
 
 
-def test_an_archive_that_was_changed_or_is_missing_is_named(letters: Engine, clock: Clock) -> None:
+def test_an_archive_that_was_changed_or_is_missing_is_named(on_sqlite: Engine, clock: Clock) -> None:
     for _ in range(2):
-        _settled(letters)
+        _settled(on_sqlite)
         clock.advance(8 * DAY)
-        service.cleanup(letters)
-    first, second = archives.whole_files(_folder(letters))
+        service.cleanup(on_sqlite)
+    first, second = archives.whole_files(_folder(on_sqlite))
     lines = gzip.decompress(first.read_bytes()).splitlines(keepends=True)
     forged = json.loads(lines[1])
     forged["letter"]["reason"] = "forged"
     first.write_bytes(gzip.compress(b"".join([lines[0], json.dumps(forged).encode() + b"\n", *lines[2:]])))
     second.unlink()
-    problems = {checked.path: checked.problem for checked in service.verify_archives(letters)}
+    problems = {checked.path: checked.problem for checked in service.verify_archives(on_sqlite)}
     assert "trailer" in str(problems[first])
     assert "not there" in str(problems[second])
 
 
-def test_a_run_beside_another_leaves_it_alone(letters: Engine, clock: Clock) -> None:
-    _settled(letters)
+def test_a_run_beside_another_leaves_it_alone(on_sqlite: Engine, clock: Clock) -> None:
+    _settled(on_sqlite)
     clock.advance(8 * DAY)
-    with archives.alone_in(_folder(letters)):
-        assert "another run" in service.cleanup(letters)["note"]
-    assert len(_ids(letters)) == 3
+    with archives.alone_in(_folder(on_sqlite)):
+        assert "another run" in service.cleanup(on_sqlite)["note"]
+    assert len(_ids(on_sqlite)) == 3
 
 
 def test_a_folder_that_cannot_be_written_purges_nothing_and_says_what_to_do(
@@ -300,8 +311,8 @@ def test_events_of_purged_letters_are_known_until_no_spool_can_hold_them(
     assert [row[0] for row in rows(letters.database, sa.select(capture_events.c.event_id))] == [live]
 
 
-def test_bodies_and_attempts_go_with_their_letter(letters: Engine, clock: Clock) -> None:
-    _settled(letters)
+def test_bodies_and_attempts_go_with_their_letter(on_sqlite: Engine, clock: Clock) -> None:
+    _settled(on_sqlite)
     clock.advance(8 * DAY)
-    service.cleanup(letters)
-    assert rows(letters.database, sa.select(dead_letter_bodies.c.letter_id)) == []
+    service.cleanup(on_sqlite)
+    assert rows(on_sqlite.database, sa.select(dead_letter_bodies.c.letter_id)) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,35 @@ def _key_file(folder: Path, name: str) -> Path:
 
 @pytest.fixture
 def open_engine(
-    make_settings: Callable[..., Settings], database_url: str, clock: Clock, post: Post, tmp_path: Path
+    make_settings: Callable[..., Settings], sqlite_url: str, clock: Clock, post: Post, tmp_path: Path
 ) -> Iterator[Callable[..., Engine]]:
     """``open_engine("b", "a")``: an engine on the same database, with these keys, the first one current."""
+    with _engines(make_settings, sqlite_url, clock, post, tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def open_on_each(
+    make_settings: Callable[..., Settings], database_url: str, clock: Clock, post: Post, tmp_path: Path
+) -> Iterator[Callable[..., Engine]]:
+    """The same on each real database in turn."""
+    with _engines(make_settings, database_url, clock, post, tmp_path) as make:
+        yield make
+
+
+@contextmanager
+def _engines(
+    make_settings: Callable[..., Settings], url: str, clock: Clock, post: Post, folder: Path
+) -> Iterator[Callable[..., Engine]]:
     opened: list[Engine] = []
 
     def make(*keys: str) -> Engine:
-        chosen = make_settings(database_url=database_url)
-        files = {name: _key_file(tmp_path, name) for name in keys}
+        chosen = make_settings(database_url=url)
+        files = {name: _key_file(folder, name) for name in keys}
         letters = chosen.dead_letters.model_copy(update={"keys": files})
         engine = Engine(chosen.model_copy(update={"dead_letters": letters}), sender=post, clock=clock)
-        engine.database.upgrade()
+        if not opened:
+            engine.database.upgrade()
         opened.append(engine)
         return engine
 
@@ -84,9 +103,9 @@ def test_what_is_sealed_opens_in_its_own_place_alone(plain: bytes, field: str, o
 
 
 def test_nothing_that_a_letter_says_is_in_the_database_and_it_goes_home_whole(
-    open_engine: Callable[..., Engine], clock: Clock, post: Post
+    open_on_each: Callable[..., Engine], clock: Clock, post: Post
 ) -> None:
-    engine = open_engine("a")
+    engine = open_on_each("a")
     captured = dataclasses.replace(_secret_call(), quarantine=f"poison: no {SECRET}")
     poison = service.capture(engine, captured)
     event = service.capture(engine, _secret_call(2))
@@ -103,7 +122,7 @@ def test_nothing_that_a_letter_says_is_in_the_database_and_it_goes_home_whole(
     assert found.body.headers == {"auth": SECRET}
     assert found.attempts[0].error == f"again {SECRET}"
     assert service.show(engine, poison).letter.reason == "poison: (sealed)"
-    assert {one.error_message for one in service.list_letters(open_engine())} == {"(sealed)"}, "needs no key"
+    assert {one.error_message for one in service.list_letters(open_on_each())} == {"(sealed)"}, "needs no key"
 
 
 def test_one_key_serves_a_service_and_its_digest_is_no_plain_hash(open_engine: Callable[..., Engine]) -> None:
@@ -172,11 +191,11 @@ def test_a_worker_says_at_its_start_whether_letters_are_sealed(open_engine: Call
 
 
 def test_after_a_rotation_the_old_key_can_go(
-    open_engine: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
+    open_on_each: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = open_engine("a")
+    old = open_on_each("a")
     events = [service.capture(old, _secret_call(n, subject=f"cust-{n}")) for n in range(5)]
-    both = open_engine("b", "a")
+    both = open_on_each("b", "a")
     monkeypatch.setattr(erasing, "_CHUNK", 2)
     held = erasing.load(both.settings)
     assert held is not None
@@ -184,15 +203,15 @@ def test_after_a_rotation_the_old_key_can_go(
     assert service.show(both, events[0]).letter.error_message == f"no {SECRET}"
     assert service.rotate_keys(both) == {"rewrapped": 4, "wrapped_by": {"b": 6}}
     assert service.rotate_keys(both)["rewrapped"] == 0
-    assert {service.show(open_engine("b"), event).body.headers["auth"] for event in events} == {SECRET}
+    assert {service.show(open_on_each("b"), event).body.headers["auth"] for event in events} == {SECRET}
     with pytest.raises(SettingsError, match=r"dead_letters\.keys"):
-        service.rotate_keys(open_engine())
+        service.rotate_keys(open_on_each())
 
 
 def test_a_subject_is_erased_in_database_and_archives_and_others_are_not(
-    open_engine: Callable[..., Engine], clock: Clock
+    open_on_each: Callable[..., Engine], clock: Clock
 ) -> None:
-    engine = open_engine("a")
+    engine = open_on_each("a")
     gone, archived, other = (
         service.capture(engine, _secret_call(n, subject=subject))
         for n, subject in enumerate(("cust-7", "cust-7", "cust-8"))
