@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 
 import httpx
@@ -11,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.dead_letters import rules
+from regrow.dead_letters import policies, rules
 from regrow.dead_letters.classes import BUILT_IN, STRATEGIES, Cause, classify, lineage_of
 from regrow.dead_letters.rules import Past, Patience, State
-from regrow.errors import CircuitOpenError, DeliveryFailedError, StoreUnavailableError
+from regrow.errors import CircuitOpenError, DeliveryFailedError, SettingsError, StoreUnavailableError
 from regrow.failures import FailureClass
 from regrow.retries import RetryPolicy
+from regrow.settings import load_settings
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 BACKOFF = RetryPolicy(max_retries=3, base_delay=10, max_delay=100, jitter="equal")
@@ -179,3 +181,21 @@ def test_rank_orders_by_priority_within_a_bound_and_age_helps_within_one() -> No
     assert rank("low") < rank("high", due=3601), "an hour later, high comes after low"
     assert rank("normal", age=6000) < rank("normal", age=60)
     assert rank("normal", age=10**9) == rank("normal", age=6000), "bounded: it never overtakes everything"
+
+
+def test_an_operator_declares_classes_and_paces_in_the_settings_file(tmp_path: Path) -> None:
+    file = tmp_path / "regrow.toml"
+    file.write_text(
+        '[dead_letters.classes]\n"shop.errors.CardDeclined" = "permanent"\n"HTTP 422" = "permanent"\n'
+        "[dead_letters.services.bank]\nrate = 20\nslow_start = 0\n"
+    )
+    environ = {"REGROW_PROFILE": "testing", "REGROW_HOME": str(tmp_path), "REGROW_REDIS_URL": "redis://r"}
+    chosen = load_settings(file, environ=environ).dead_letters
+    declined = Cause(("shop.errors.CardDeclined", "shop.errors.ShopError"))
+    assert policies.class_of(chosen, declined) == policies.class_of(chosen, Cause.of(_answer(422)))
+    assert policies.class_of(chosen, declined) == "permanent"
+    assert chosen.redrive("bank") == (20, chosen.burst, 0)
+    assert chosen.redrive("mail") == (chosen.rate, chosen.burst, chosen.slow_start)
+    file.write_text('[dead_letters.classes]\n"shop.errors.CardDeclined" = "hopeless"\n')
+    with pytest.raises(SettingsError, match="CardDeclined"):
+        load_settings(file, environ=environ)
