@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 
@@ -37,9 +38,11 @@ def test_accepted_failures_outlive_the_app_and_a_flushed_broker_and_settle_throu
         first.wait()
     broker.flushall()
 
-    with running(worker(around)) as program, running(foreign(app, "second")) as second, running(beat(around)):
-        ready(program)
+    with contextlib.ExitStack() as stack:  # one after the other: starting is what takes the time
+        ready(stack.enter_context(running(worker(around))))
+        second = stack.enter_context(running(foreign(app, "second")))
         ready(second)
+        stack.enter_context(running(beat(around)))
         eventually(lambda: second.says("spool.adopted"), what="the dead process's source has a new owner")
         eventually(lambda: len(around.letters()) == 4, 30, what="three failures and one poison")
         assert {bytes(letter["body"]) for letter in around.letters()} >= {b"[1]"}
