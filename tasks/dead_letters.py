@@ -106,13 +106,16 @@ def record_failure(
 
 
 @shared_task(name="regrow.dead_letters.process_dead_letter_queue_batch")
-def process_dead_letter_queue_batch(batch_size: int | None = None) -> dict[str, Any]:
-    """The scheduled redrive: everything that is due, in batches."""
+def process_dead_letter_queue_batch(batch_size: int | None = None, line: str | None = None) -> dict[str, Any]:
+    """The scheduled redrive: everything that is due, in batches. A backlog goes on in a run right after this
+    one, of the same ``line``."""
     engine = get_engine()
     with record(engine, "process_dead_letter_queue_batch") as run:
         run.summary = service.process_batch(engine, batch_size)
         run.outcome = "partial" if run.summary["released"] else "succeeded"
-        return run.summary
+    if run.summary["unfinished"]:
+        service.go_on(engine, batch_size, line)
+    return run.summary
 
 
 @shared_task(name="regrow.dead_letters.process_dead_letter_queue_task", ignore_result=False)

@@ -45,6 +45,10 @@ _CLOSED = Gate()
 _UNWRITTEN = 50
 """So many letters, or those of one second, may be published before it is written that they are."""
 _HANDED_OVER = {"outcome", "publish"}
+_COUNTED = (
+    *("leased", "dispatched", "resolved", "failed", "refused", "released", "quarantined"),  # letters
+    *("held", "unfinished"),  # services
+)
 _random = Random()  # noqa: S311 - spreads load, hides nothing
 
 # What the circuit breakers of these services say; one that is not named is closed, or nobody knows it.
@@ -64,12 +68,12 @@ def process_batch(
 
     Returns counts of letters: returned (from dead workers), leased, dispatched, resolved (published with
     confirm="publish", or run here), failed (run here), refused (by the service's breaker, at no cost),
-    released (broker away), quarantined; and held: services whose breaker is open. Safe to run twice at once.
+    released (broker away), quarantined; of services: held (breaker open), unfinished (more is due, and it is
+    worth another run at once). Safe to run twice at once.
     ``only``: this letter alone, whatever the rate of its service is.
     """
     chosen = engine.settings.dead_letters
-    counted = ("leased", "dispatched", "resolved", "failed", "refused", "held", "released", "quarantined")
-    done = dict.fromkeys(counted, 0)
+    done = dict.fromkeys(_COUNTED, 0)
     done = {"returned": overdue.return_overdue(engine), **done}
     done["quarantined"] += overdue.park_useless(engine)
     ask = held or ask_breakers
@@ -95,10 +99,12 @@ def _drain(
     engine: Engine, names: Sequence[str], size: int, ask: Gates, time_: _Time, done: dict[str, int]
 ) -> None:
     """Serve the services in turns until none has a due letter that may go within the budget."""
-    until = time_.elapsed() + engine.settings.dead_letters.drain_budget
-    ready_at = dict.fromkeys(names, 0.0)
+    budget = engine.settings.dead_letters.drain_budget
+    began = time_.elapsed()
+    until = began + budget
+    ready_at = dict.fromkeys(names, began)
     owed, gates, asked_at = dict[str, float](), dict[str, Gate](), -math.inf
-    while ready_at:
+    while max(time_.elapsed(), min(ready_at.values(), default=math.inf)) <= until:
         now = time_.elapsed()
         if now - asked_at >= _ASK_EVERY:
             gates, asked_at = dict(ask(engine, list(ready_at))), now
@@ -111,17 +117,24 @@ def _drain(
         shares, owed = fairness.share_out(size, ready, owed)
         for name, share in shares.items():
             turn = _turn(engine, name, gates.get(name, _CLOSED), share)
-            done["leased"] += turn.leased
-            for outcome in turn.outcomes:
-                done[outcome] += 1
-            now = time_.elapsed()
-            if BROKER in turn.away or now > until:
+            _note(turn, name, time_.elapsed(), ready_at, done)
+            if BROKER in turn.away:
                 return
-            # Another broker's outage is that of the services that go there alone.
-            if turn.away or turn.wait is None or now + turn.wait > until:
-                del ready_at[name]
-            else:
-                ready_at[name] = now + turn.wait
+            if time_.elapsed() > until:
+                break
+    if time_.elapsed() - began >= budget / 2:  # else what is left is so slow that the schedule will do
+        done["unfinished"] = len(ready_at)
+
+
+def _note(turn: _Turn, name: str, now: float, ready_at: dict[str, float], done: dict[str, int]) -> None:
+    done["leased"] += turn.leased
+    for outcome in turn.outcomes:
+        done[outcome] += 1
+    # Another broker's outage is that of the services that go there alone.
+    if turn.away or turn.wait is None:
+        del ready_at[name]
+    else:
+        ready_at[name] = now + turn.wait
 
 
 def _hold(engine: Engine, ready_at: dict[str, float], gates: Mapping[str, Gate]) -> int:

@@ -7,6 +7,7 @@ circuit breaker, sends each home, and waits for its outcome; one settlement per 
 from __future__ import annotations
 
 from regrow.dead_letters.archived import export_archive, find_archived, list_archives, verify_archives
+from regrow.dead_letters.backlog import go_on
 from regrow.dead_letters.bookkeeping import correct_ledger, fold_ledger, read_ledger
 from regrow.dead_letters.by_hand import discard, retry
 from regrow.dead_letters.capturing import capture, capture_many, checked
@@ -53,6 +54,7 @@ __all__ = [
     "find_archived",
     "flow",
     "fold_ledger",
+    "go_on",
     "known_events",
     "list_archives",
     "list_letters",
