@@ -15,7 +15,7 @@ from regrow.health.rules import Overview, Status
 from regrow.metrics import LetterCounts
 from regrow.web.jobs import JobView
 from regrow.web.reading import Fact, Known, Unknown
-from regrow.web.wording import counted, every, plain, span
+from regrow.web.wording import counted, every, listed, plain, span
 
 _FEW = 2
 _WHO_RUNS = "Are a worker and beat running?"
@@ -58,7 +58,7 @@ def _of_stores(live: dict[str, Fact[Any]], kept: dict[str, Fact[Any]]) -> Iterat
     for store, told in (("Redis", live), ("the database", kept)):
         missing = {name: fact.why for name, fact in told.items() if isinstance(fact, Unknown)}
         if missing:
-            names = " and ".join(missing).lower()
+            names = listed(list(missing)).lower()
             why = next(iter(missing.values()))
             yield Notice("unknown", f"{names[0].upper()}{names[1:]} cannot be read from {store}", why, "")
 

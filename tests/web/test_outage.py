@@ -138,7 +138,7 @@ def test_the_database_killed_then_back(client: TestClient, own_mysql: MariaServe
     page = client.get("/").text
     for what in ("The jobs", "The dead letters", "The reports"):
         assert f"{what} cannot be read just now" in page
-    assert "Jobs and dead letters cannot be read from the database" in page
+    assert "Jobs, dead letters and ledger cannot be read from the database" in page
     assert "answers; 14.2 MB used" in page  # the checks come from Redis
     assert not {"dlq_messages_total", "regrow_job_last_run_timestamp_seconds"} & series(client)
     assert {"circuit_breaker_state", "health_check_status"} <= series(client)

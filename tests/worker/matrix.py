@@ -26,7 +26,11 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_send_task_events=False,
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"visibility_timeout": float(os.environ.get("TEST_VISIBILITY", "3600"))},
+    broker_transport_options={
+        "visibility_timeout": float(os.environ.get("TEST_VISIBILITY", "3600")),
+        # A worker that dies while it restores deliveries holds the others up for so long (else 300 s).
+        "unacked_mutex_expire": 3,
+    },
     # A backend that is away says so at once.
     result_backend_always_retry=False,
     result_backend_transport_options={"retry_policy": {"max_retries": 0}},
