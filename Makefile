@@ -24,7 +24,7 @@ run: $(VENV)/.run ## the whole stack on this machine: page, worker, beat, Valkey
 .PHONY: test
 test: $(VENV)/.test ## the tests, on real servers where this machine has them
 	@.ci/services || true
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: check
 check: $(VENV)/.dev ## all that CI demands: format, lint, types, arrows, dependencies, audit, tests
