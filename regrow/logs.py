@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -39,7 +40,11 @@ def configure_logging(level: str = "INFO", style: str = "auto", *, production: b
         _mask_secrets,
     ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,  # first, so that what nobody will see costs nothing
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -83,9 +88,14 @@ def _tidy(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Mutab
     return fields
 
 
+@lru_cache(maxsize=1024)  # names of fields are few, and each line asks for all of its own
+def _is_secret(name: str) -> bool:
+    return name not in _PUBLIC and any(word in name.lower() for word in _SECRET_WORDS)
+
+
 def _mask_secrets(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in fields.items():
-        if name not in _PUBLIC and any(word in name.lower() for word in _SECRET_WORDS):
+        if _is_secret(name):
             fields[name] = "***"
         elif isinstance(value, str):
             # What went wrong is told in others' words, and those quote messages.

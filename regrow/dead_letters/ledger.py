@@ -12,6 +12,7 @@ The functions are steps inside the caller's transaction.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from datetime import datetime
@@ -159,10 +160,7 @@ def add(connection: sa.Connection, entries: Mapping[str, Entry]) -> None:
 
 def accepted(connection: sa.Connection, services: Iterable[str]) -> None:
     """Book new letters, of these services (named once for each letter)."""
-    entries: dict[str, Entry] = {}
-    for service in services:
-        entries[service] = entries.get(service, Entry()) + Entry(accepted=1)
-    add(connection, entries)
+    add(connection, {service: Entry(accepted=letters) for service, letters in Counter(services).items()})
 
 
 def moved(connection: sa.Connection, service: str, was: State, to: State) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from regrow.dead_letters import classes, rules
 from regrow.dead_letters.classes import Cause
 from regrow.failures import FailureClass
@@ -11,10 +13,15 @@ from regrow.settings import DeadLetterSettings
 
 def redrive_policy(chosen: DeadLetterSettings, max_retries: int) -> RetryPolicy:
     """When a letter is due again: exponential, half of each delay random, so that a crowd spreads out."""
+    return _policy(max_retries, chosen.base_delay, chosen.max_delay)
+
+
+@lru_cache(maxsize=256)  # a batch asks for the same few, letter by letter
+def _policy(max_retries: int, base_delay: float, max_delay: float) -> RetryPolicy:
     return RetryPolicy(
         max_retries=max_retries,
-        base_delay=chosen.base_delay,
-        max_delay=chosen.max_delay,
+        base_delay=base_delay,
+        max_delay=max_delay,
         strategy="exponential",
         jitter="equal",
     )
