@@ -33,16 +33,19 @@ class CircuitOpenError(RegrowError):
     """The circuit breaker refuses calls for now.
 
     ``name`` is the breaker's name, ``retry_after`` the seconds until a call may be worth trying.
+    ``recovering``: it has closed already, and lets calls back little by little (``ramp_seconds``).
     """
 
-    def __init__(self, name: str, retry_after: float) -> None:
-        super().__init__(f"circuit breaker {name!r} is open; try again in {retry_after:.1f} s")
+    def __init__(self, name: str, retry_after: float, recovering: bool = False) -> None:
+        state = "has closed and lets calls back little by little" if recovering else "is open"
+        super().__init__(f"circuit breaker {name!r} {state}; try again in {retry_after:.1f} s")
         self.name = name
         self.retry_after = retry_after
+        self.recovering = recovering
 
-    def __reduce__(self) -> tuple[type[CircuitOpenError], tuple[str, float]]:
-        # Celery sends exceptions between processes; the default would lose both fields.
-        return (type(self), (self.name, self.retry_after))
+    def __reduce__(self) -> tuple[type[CircuitOpenError], tuple[str, float, bool]]:
+        # Celery sends exceptions between processes; the default would lose the fields.
+        return (type(self), (self.name, self.retry_after, self.recovering))
 
 
 class LetterNotFoundError(RegrowError):

@@ -186,6 +186,6 @@ class _AsyncBody(httpx.AsyncByteStream):
 
 
 def _refusal(refused: CircuitOpenError, request: httpx.Request) -> RequestRefusedError:
-    error = RequestRefusedError(refused.name, refused.retry_after)
+    error = RequestRefusedError(refused.name, refused.retry_after, refused.recovering)
     error.request = request
     return error

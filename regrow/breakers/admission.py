@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
+import logging
 import random
 import time
 from types import TracebackType
@@ -15,6 +15,8 @@ from regrow.breakers.reporter import Reporter
 from regrow.breakers.rules import BreakerConfig, ProbeResult, State
 from regrow.errors import CircuitOpenError
 from regrow.matching import Matcher, matches
+
+logger = logging.getLogger("regrow.breakers")
 
 clock = time.monotonic
 chance = random.random
@@ -132,12 +134,17 @@ class Admission:
     # In and out ---------------------------------------------------------------------------------------
 
     def judge(self, error: BaseException) -> ProbeResult:
-        """What an error says about the remote side: a failure, or nothing."""
-        counts = (
-            not isinstance(error, CircuitOpenError)  # another breaker's refusal: nothing was called
-            and matches(error, self._record)
-            and not matches(error, self._ignore)
-        )
+        """What an error says about the remote side: a failure, or nothing.
+
+        Where a function that should know raises, an error counts: the caller sees the error all the same.
+        """
+        if isinstance(error, CircuitOpenError):  # another breaker's refusal: nothing was called
+            return ProbeResult.RELEASE
+        try:
+            counts = matches(error, self._record) and not matches(error, self._ignore)
+        except Exception:
+            logger.exception("breakers.judge_failed", extra={"breaker": self.name})
+            counts = isinstance(error, Exception)
         return ProbeResult.FAILURE if counts else ProbeResult.RELEASE
 
     def admit(self) -> Permit:
@@ -149,8 +156,11 @@ class Admission:
         permit = self._at_hand()
         if permit is None and self._may_wait():
             waiter = self._reporter.wait_for_probe(cell)
-            with contextlib.suppress(concurrent.futures.TimeoutError):
-                waiter.result(self._probe_wait)
+            try:
+                concurrent.futures.wait([waiter], self._probe_wait)
+            except BaseException:  # Ctrl-C, a soft time limit
+                self._let_go(waiter)
+                raise
             permit = self._granted(waiter)
         return permit or self._refuse()
 
@@ -165,9 +175,8 @@ class Admission:
             waiter = self._reporter.wait_for_probe(cell)
             try:
                 await asyncio.wait([asyncio.wrap_future(waiter)], timeout=self._probe_wait)
-            except asyncio.CancelledError:
-                if unused := self._granted(waiter):
-                    unused.release()
+            except BaseException:
+                self._let_go(waiter)
                 raise
             permit = self._granted(waiter)
         return permit or self._refuse()
@@ -192,11 +201,7 @@ class Admission:
         return self._refuse(wait) if wait else Permit(self, gate, None)
 
     def _may_wait(self) -> bool:
-        return (
-            self._probe_wait > 0
-            and clock() >= self._cell.gate.reopens_at
-            and not self._reporter.is_local(self._cell)
-        )
+        return self._probe_wait > 0 and clock() >= self._cell.gate.reopens_at
 
     def _granted(self, waiter: concurrent.futures.Future[Probe | None]) -> Permit | None:
         """What came of waiting; a lease that arrives in this very moment is not lost."""
@@ -208,6 +213,14 @@ class Admission:
             return self._rising(gate) if self._cell.is_closed else None
         return Permit(self, gate, probe)
 
-    def _refuse(self, wait: float | None = None) -> Permit:
+    def _let_go(self, waiter: concurrent.futures.Future[Probe | None]) -> None:
+        """Nobody waits any more; a lease that arrives in this very moment goes back."""
+        if not waiter.cancel() and (probe := waiter.result(1.0)) is not None:
+            Permit(self, self._cell.gate, probe).release()
+
+    def _refuse(self, ramp: float | None = None) -> Permit:
+        """``ramp``: seconds until a breaker that has closed lets this call back in."""
         self._cell.refusals.note()
-        raise CircuitOpenError(self.name, self._cell.retry_after(clock()) if wait is None else wait)
+        if ramp is not None:
+            raise CircuitOpenError(self.name, ramp, recovering=True)
+        raise CircuitOpenError(self.name, self._cell.retry_after(clock()))

@@ -155,6 +155,16 @@ class Gate:
         return Report(self.epoch, successes, failures, run, slow=slow), durations
 
 
+def _reopens_at(left: int | None, now: float) -> float:
+    """When a probe may be tried, in monotonic seconds; ``left``: ms from ``now`` on, None when nobody knows.
+
+    A time that is over is over for good, so that no caller who read its clock just before finds it ahead.
+    """
+    if left is None:
+        return math.inf
+    return now + left / 1000 if left > 0 else -math.inf
+
+
 def _uncounted(_outcome: Noted) -> None:
     """The outcome of a call while the breaker is switched off."""
 
@@ -274,13 +284,18 @@ class Cell:
 
     def take_probe(self, now: float) -> Probe | None:
         """A parked lease that is still good, now in use."""
+        probe = self._unpark(now)
+        if probe is not None:
+            self.use(probe, now)
+        return probe
+
+    def _unpark(self, now: float) -> Probe | None:
         while self.parked:
             try:
                 probe = self.parked.popleft()
             except IndexError:  # another thread was faster
                 return None
             if now < probe.valid_until:
-                self.use(probe, now)
                 return probe
         return None
 
@@ -309,10 +324,10 @@ class Cell:
         """Take over what a store said; a new epoch or state makes a new gate."""
         self.heard_at = now
         breaker = quorum.seen_from(outcome.breaker or Breaker(), self.host)
-        left = rules.retry_after_ms(breaker, outcome.now)
-        reopens_at = math.inf if left is None else now + left / 1000
+        reopens_at = _reopens_at(rules.retry_after_ms(breaker, outcome.now), now)
         if self.gate.shows(breaker):
-            self.gate.reopens_at = reopens_at
+            # An answer tells it too late by as long as it was on its way, and never too early.
+            self.gate.reopens_at = min(self.gate.reopens_at, reopens_at)
             return
         gate = Gate.of(breaker, reopens_at)
         if breaker.closed_at and breaker.override is None:
@@ -343,14 +358,23 @@ class Cell:
         return self.gate.heard and self.gate.state is State.CLOSED
 
     def serve_waiters(self, now: float) -> None:
-        """Hand leases to callers that wait for one; send all on when the breaker has closed."""
-        while self.waiters and (self.is_closed or self.parked):
-            try:
-                waiter = self.waiters.popleft()
-            except IndexError:
-                return
-            if waiter.set_running_or_notify_cancel():
-                waiter.set_result(None if self.is_closed else self.take_probe(now))
+        """Hand leases to callers that wait for one; send all on when the breaker has closed.
+
+        Who finds none waits on: a parked lease may be too old, or go to a caller that did not wait.
+        """
+        for _ in range(len(self.waiters)):
+            waiter = self.waiters.popleft()  # callers only append
+            closed = self.is_closed
+            probe = None if closed else self._unpark(now)
+            if probe is None and not closed:
+                if not waiter.cancelled():
+                    self.waiters.append(waiter)
+            elif waiter.set_running_or_notify_cancel():
+                if probe is not None:
+                    self.use(probe, now)
+                waiter.set_result(probe)
+            elif probe is not None:
+                self.parked.appendleft(probe)
 
     @property
     def known(self) -> Breaker:

@@ -187,6 +187,21 @@ def test_errors_that_do_not_count_change_nothing(make):
     assert breaker.state == "open"
 
 
+def test_a_function_that_cannot_judge_an_error_hides_it_from_nobody_and_keeps_no_probe(make, caplog):
+    breaker = make(failure_threshold=1, ignore=lambda error: error.status == 404)
+    with pytest.raises(Refused):
+        breaker.call(fail)
+    assert breaker.state == "open"
+    time.sleep(0.11)
+    with pytest.raises(Refused):
+        breaker.call(fail)
+    assert not breaker._cell.running
+    assert [line.exc_info[0] for line in caplog.records if line.message == "breakers.judge_failed"] == [
+        AttributeError,
+        AttributeError,
+    ]
+
+
 def test_only_recorded_errors_count(make):
     breaker = make(failure_threshold=1, record=OSError)
     times(3, lambda: breaker.call(fail))
@@ -371,8 +386,8 @@ class TestNames:
 
 
 def test_the_refusal_survives_being_sent_between_processes():
-    error = copy.copy(CircuitOpenError("payments", 12.5))  # the way pickle takes, without pickle
-    assert (error.name, error.retry_after) == ("payments", 12.5)
+    error = copy.copy(CircuitOpenError("payments", 12.5, recovering=True))  # as pickle does, without pickle
+    assert (error.name, error.retry_after, error.recovering) == ("payments", 12.5, True)
 
 
 def test_each_transition_is_one_log_line_with_its_fields(make, caplog):
