@@ -10,6 +10,7 @@ What is said to the store and heard from it in one turn, and what happens when i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -267,21 +268,25 @@ class Reporter(Turns):
     def attach(self, remote: BreakerStore | None) -> None:
         """Use another store from now on, under the name that this host is now configured with."""
         self.host = _this_host(self._told_host)
-        for cell in self._all_cells():
-            with cell.turn:
+        cells = self._all_cells()
+        with contextlib.ExitStack() as turns:
+            # All at once, or a turn in between would tell the new store what the old one said.
+            for cell in cells:
+                turns.enter_context(cell.turn)
+            for cell in cells:
                 cell.host = self.host
                 cell.fleet, cell.fleet_at, cell.heard_at = None, -math.inf, -math.inf
                 cell.lost = None
                 cell.backlog.clear()
                 cell.unhear()
-        with self._lock:
-            if self._push is not None:
-                self._push.close()
-            self._away.clear()
-            self.remote = remote
-            self._push = self._listening()
-            if self._push is not None and self._thread is not None:
-                self._push.start()
+            with self._lock:
+                if self._push is not None:
+                    self._push.close()
+                self._away.clear()
+                self.remote = remote
+                self._push = self._listening()
+                if self._push is not None and self._thread is not None:
+                    self._push.start()
 
     def after_fork(self) -> None:
         """In a child: locks, threads and sockets are the parent's; breakers go on from the same state."""

@@ -55,14 +55,16 @@ class Turns:
 
     def _send_ahead(self, cells: Sequence[Cell]) -> None:
         """What most turns consist of, one report or one look, for many breakers in one trip to the store."""
-        remote = self.remote
-        shared = [cell for cell in cells if cell.lost is None]
-        if remote is None or len(shared) < 2:
+        shared = [cell for cell in cells if not self.is_local(cell)]
+        if len(shared) < 2:
             return
         told: list[tuple[Cell, Sequence[Transition]]] = []
         with contextlib.ExitStack() as turns:
             for cell in shared:
                 turns.enter_context(cell.turn)
+            remote = self.remote  # not before the turns are ours: until then another store may be attached
+            if remote is None:
+                return
             shards = [remote.shard(cell.name) for cell in shared]
             events = [self._first_event(cell) for cell in shared]
             outcomes = remote.apply_all(

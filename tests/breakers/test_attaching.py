@@ -1,0 +1,82 @@
+"""Breakers that exist go over to another store, which hears nothing of what the one before said."""
+
+from __future__ import annotations
+
+import pytest
+
+from regrow.breakers.reporter import Reporter
+from regrow.breakers.rules import BreakerConfig, Look, Order, OrderKind
+from regrow.breakers.service import CircuitBreaker
+from regrow.breakers.store import MemoryStore
+
+NAMES = ("first", "second")
+
+
+class Fleet(MemoryStore):
+    """A store that several processes share, as if over a network."""
+
+    remote = True
+
+
+class Turn:
+    """A lock that another thread was faster to take, and has let go."""
+
+    def __init__(self, lock, meanwhile):
+        self._lock, self._meanwhile = lock, meanwhile
+
+    def __enter__(self):
+        self._meanwhile()
+        return self._lock.__enter__()
+
+    def __exit__(self, *error):
+        return self._lock.__exit__(*error)
+
+    def locked(self):
+        return self._lock.locked()
+
+
+@pytest.fixture
+def reporter(monkeypatch):
+    monkeypatch.setattr(Reporter, "_start", lambda _: None)  # turns are taken here
+    return Reporter(Fleet())
+
+
+@pytest.fixture
+def cells(reporter):
+    """Two breakers that a person has forced open in the store of before."""
+    made = [CircuitBreaker(name, reporter=reporter)._cell for name in NAMES]
+    for name in NAMES:
+        reporter.remote.apply(name, BreakerConfig(), Order(OrderKind.FORCE_OPEN, "ann", "of before"))
+    return made
+
+
+def told(reporter, cells):
+    """The overrides in the new store, once the breakers have spoken to it."""
+    for cell in cells:
+        reporter._turn_safely(cell)
+    return [reporter.remote.apply(name, None, Look()).breaker.override for name in NAMES]
+
+
+def test_a_turn_in_the_middle_of_it_tells_the_new_store_nothing_of_the_old_one(reporter, cells):
+    first, second = cells
+
+    def turn():
+        if not first.turn.locked():
+            reporter._turn_safely(first)
+
+    second.turn = Turn(second.turn, turn)
+    reporter.attach(Fleet())
+    assert told(reporter, cells) == [None, None]
+
+
+def test_a_trip_for_many_that_waited_for_it_goes_to_the_new_store(reporter, cells):
+    first, _ = cells
+    stores = [Fleet()]
+
+    def attach():
+        if stores:
+            reporter.attach(stores.pop())
+
+    first.turn = Turn(first.turn, attach)
+    reporter._send_ahead(cells)
+    assert told(reporter, cells) == [None, None]
