@@ -14,7 +14,7 @@ local PARKED_MS = 2000
 local KEPT_TRANSITIONS = 256
 local IDLE_MS = 24 * 3600 * 1000          -- a breaker that nobody uses is forgotten after a day
 local HISTORY_MS = 7 * 24 * 3600 * 1000   -- its transitions wait a week for the monitor
-local PROCESS_MS = 60 * 1000              -- a late report is told from a repeated one this long
+local PROCESS_MS = 60 * 1000              -- and a window: a late report is told from a repeated one this long
 local PRESENT_MS = 5000                   -- a host is alive so long after it last spoke
 local SEEN_EVERY_MS = 1000                -- how finely it is noted when a host last spoke
 local MAX_HOSTS = 64                      -- told apart; in a larger fleet the rest count as one
@@ -474,7 +474,7 @@ function events.report(epoch, successes, failures, run, slow, sequence)
     if tonumber(redis.call('GET', process_key) or '0') >= tonumber(sequence) then
       return false
     end
-    redis.call('SET', process_key, sequence, 'PX', PROCESS_MS)
+    redis.call('SET', process_key, sequence, 'PX', int(PROCESS_MS + window_ms))
   end
   successes, failures, run = tonumber(successes), tonumber(failures), tonumber(run)
   local function longer(before)

@@ -15,7 +15,7 @@ from regrow.breakers.rules import Breaker, BreakerConfig, Event, Look, Report, T
 from regrow.errors import StoreUnavailableError
 
 KEPT_TRANSITIONS = 256
-PROCESS_MS = 60_000  # a late report is told from a repeated one this long
+PROCESS_MS = 60_000  # and a window: a late report is told from a repeated one this long
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,8 @@ class MemoryStore:
             else:
                 step = rules.apply(config, known or Breaker(), event, now, host)
             if isinstance(event, Report) and step.accepted:
-                self._counted[name, event.process] = (event.sequence, now + PROCESS_MS)
+                until = now + PROCESS_MS + config.window_ms  # what is older is not sent again
+                self._counted[name, event.process] = (event.sequence, until)
             self._breakers[name] = step.breaker
             self._configs[name] = config
             self._history.setdefault(name, deque(maxlen=KEPT_TRANSITIONS)).extend(step.transitions)

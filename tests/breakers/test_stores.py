@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regrow.breakers import quorum
-from regrow.breakers.redis_store import NAMES_KEY, RedisStore, state_key, transitions_key
+from regrow.breakers.redis_store import NAMES_KEY, RedisStore, process_key, state_key, transitions_key
 from regrow.breakers.rules import (
     AskProbe,
     Breaker,
@@ -74,6 +74,19 @@ def test_a_report_sent_twice_is_counted_once(store):
     assert (again.breaker.successes, again.breaker.failures) == (2, 3)
     other = store.apply("payments", CONFIG, Report(0, 0, 1, 1, process="p2", sequence=1))
     assert other.accepted
+
+
+def test_a_report_is_known_again_for_as_long_as_its_process_may_send_it(redis_url):
+    config = BreakerConfig(window_seconds=600)  # of an absence, a process submits what is within the window
+    report = Report(0, 2, 0, 0, process="p1", sequence=1)
+    now = [1_000_000]
+    memory, shared = MemoryStore(lambda: now[0]), RedisStore.from_url(redis_url)
+    memory.apply("payments", config, report)
+    now[0] += 601_000
+    assert not memory.apply("payments", config, report).accepted
+    shared.apply("payments", config, report)
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.pttl(process_key("payments", "p1")) > 601_000
 
 
 def test_a_report_of_an_earlier_epoch_may_be_sent_again_under_the_new_one(store):
