@@ -64,7 +64,7 @@ def retry_http_requests(
         return status in statuses if status is not None else is_passing(error)
 
     def passing_response(result: Any) -> str | None:
-        status = getattr(result, "status_code", None)
+        status = _answered(result)
         return f"HTTP status {status}" if status in statuses else None
 
     policy = RetryPolicy(
@@ -96,6 +96,14 @@ def status_of(error: BaseException) -> int | None:
         if isinstance(status, int) and not isinstance(status, bool):
             return status
     return None
+
+
+def _answered(result: object) -> int | None:
+    """The HTTP status of a response; None of anything else that a function may return."""
+    status = getattr(result, "status_code", None)
+    if status is None and hasattr(result, "headers"):  # aiohttp; other things have a status too
+        status = getattr(result, "status", None)
+    return status if isinstance(status, int) else None
 
 
 def is_passing(error: BaseException) -> bool:

@@ -287,6 +287,21 @@ class TestHttp:
             fetch("http://127.0.0.1:1/")
         assert len(time.pauses) == 4
 
+    def test_a_response_that_calls_its_status_otherwise_is_known_and_no_other_thing_with_one(self):
+        class Answer:  # as aiohttp's
+            def __init__(self, status, **headers):
+                self.status, self.headers = status, headers
+
+        class Job:
+            status = 503
+
+        answers, time = [Answer(200), Answer(503, **{"Retry-After": "3"})], Time()
+        fetch = retry_http_requests(**time.options(jitter="none"))(answers.pop)
+        assert fetch().status == 200
+        assert time.pauses == [3]
+        assert retry_http_requests(**time.options())(Job)().status == 503
+        assert time.pauses == [3]
+
     def test_requests_is_known_too(self):
         requests = pytest.importorskip("requests")
         assert is_passing(requests.ConnectionError())
