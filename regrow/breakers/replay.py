@@ -2,7 +2,7 @@
 
 A replay takes the outcomes as they were. What it cannot know: how callers would have acted on a refusal, and
 how the service would have fared with the refused calls kept from it. Each outcome counts at once, for one
-fleet that reports without delay; a probe takes no time.
+host that reports without delay; a probe takes no time; after closing all calls are let through at once.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ LIMITS_OF_HISTORY = (
 )
 LIMITS_OF_REPLAY = (
     "Outcomes are taken as recorded: how callers would have acted on a refusal, and whether the service would"
-    " have recovered sooner with fewer calls, nobody knows."
+    " have recovered sooner with fewer calls, nobody knows. All calls are taken for those of one host, and"
+    " ramp_seconds is left out."
 )
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
