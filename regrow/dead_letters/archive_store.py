@@ -151,6 +151,11 @@ def release(connection: sa.Connection, archive_id: str) -> None:
     connection.execute(sa.delete(dead_letter_archives).where(dead_letter_archives.c.id == archive_id))
 
 
+def recorded(connection: sa.Connection) -> set[str]:
+    """The ids of all archives that were ever written down."""
+    return set(connection.execute(sa.select(dead_letter_archives.c.id)).scalars())
+
+
 def by_id(connection: sa.Connection, archive_id: str) -> Archive | None:
     return next(iter(_archives(connection, dead_letter_archives.c.id == archive_id)), None)
 

@@ -79,8 +79,12 @@ def cleanup(engine: Engine, max_age_days: int | None = None) -> dict[str, Any]:
 def _mend(engine: Engine, folder: Path, done: dict[str, Any]) -> None:
     """Finish what a run that died had begun."""
     archives.remove_partial(folder)
-    for path in archives.whole_files(folder):
-        _take_over(engine, path, done)
+    files = archives.whole_files(folder)
+    with engine.database.snapshot() as connection:
+        recorded = archive_store.recorded(connection)
+    for path in files:
+        if archives.id_of(path) not in recorded:
+            _take_over(engine, path, done)
     with engine.database.snapshot() as connection:
         unpurged = archive_store.unpurged(connection)
     for archive in unpurged:
@@ -96,9 +100,6 @@ def _mend(engine: Engine, folder: Path, done: dict[str, Any]) -> None:
 
 def _take_over(engine: Engine, path: Path, done: dict[str, Any]) -> None:
     """Record a whole file that nobody recorded; remove it if its letters are all in other archives."""
-    with engine.database.snapshot() as connection:
-        if archive_store.by_id(connection, archives.id_of(path)) is not None:
-            return
     found = _verified(path)
     with engine.database.snapshot() as connection:
         settled = archive_store.settled_at(connection, found.letter_ids)
@@ -141,7 +142,10 @@ def _record(
         )
     except IntegrityError:
         logger.warning("archive.superseded", file=str(path))
-        archives.remove(path)
+        with engine.database.snapshot() as connection:
+            mine = archive_store.by_id(connection, found.archive_id) is not None
+        if not mine:  # else somebody has recorded this very file meanwhile, and nothing else has its letters
+            archives.remove(path)
         return False
     logger.info("archive.written", file=str(path), letters=found.count)
     done["archives"] += 1

@@ -316,3 +316,31 @@ def test_bodies_and_attempts_go_with_their_letter(on_sqlite: Engine, clock: Cloc
     clock.advance(8 * DAY)
     service.cleanup(on_sqlite)
     assert rows(on_sqlite.database, sa.select(dead_letter_bodies.c.letter_id)) == []
+
+
+def test_a_run_asks_once_which_archives_are_known_however_many_there_are(
+    on_sqlite: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "LETTERS", 1)
+    asked: list[str] = []
+    sa.event.listen(
+        on_sqlite.database.engine, "before_cursor_execute", lambda *told: asked.append(str(told[2]))
+    )
+    counts = []
+    for more in (1, 4):
+        _settled(on_sqlite, more)
+        clock.advance(8 * DAY)
+        service.cleanup(on_sqlite)
+        asked.clear()
+        service.cleanup(on_sqlite)
+        counts.append(len(asked))
+    assert counts[0] == counts[1]
+
+
+def test_an_archive_that_was_recorded_meanwhile_is_not_removed(on_sqlite: Engine, clock: Clock) -> None:
+    _settled(on_sqlite, 1)
+    clock.advance(8 * DAY)
+    service.cleanup(on_sqlite)
+    [path] = archives.whole_files(_folder(on_sqlite))
+    assert not retention._record(on_sqlite, path, archives.verify(path), [clock()], {})
+    assert path.exists(), "nothing else has its letters"
