@@ -18,6 +18,8 @@ from regrow.errors import StoreUnavailableError
 
 _LOCK = "regrow.migrations"
 _LOCK_SECONDS = 60
+_LONGEST = 86_400.0
+"""Seconds that one statement may take: an index on a big table outlasts whatever a request may wait."""
 
 
 def upgrade(database: Database, revision: str) -> None:
@@ -55,6 +57,17 @@ def _exclusively(database: Database) -> Iterator[Connection]:
         with database.transaction() as connection:
             yield connection
         return
+    # Cut off in the middle, a migration leaves tables that are neither of one version nor of the next one.
+    patient = Database(database.engine.url, pool_size=2, statement_timeout=_LONGEST)
+    try:
+        with _locked(patient) as connection:
+            yield connection
+    finally:
+        patient.close()
+
+
+@contextmanager
+def _locked(database: Database) -> Iterator[Connection]:
     # The lock has a connection of its own: it must be held until the migration has been committed, or the
     # next process finds the tables made and their revision not yet written.
     with database.snapshot() as lock:

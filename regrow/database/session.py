@@ -41,7 +41,7 @@ class Database:
 
     def __init__(
         self,
-        url: str,
+        url: str | sa.URL,
         *,
         pool_size: int = 15,
         pool_timeout: float = 30.0,

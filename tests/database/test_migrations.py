@@ -59,16 +59,26 @@ def test_the_lock_is_held_until_the_migration_is_committed(mysql_url: str) -> No
     database, watcher = Database(mysql_url), Database(mysql_url)
     holders: list[object] = []
 
-    @sa.event.listens_for(database.engine, "commit")
     def look(_connection: sa.Connection) -> None:  # just before each commit
         with watcher.snapshot() as connection:
             holders.append(connection.execute(sa.text("SELECT IS_USED_LOCK('regrow.migrations')")).scalar())
 
-    database.upgrade()
+    sa.event.listen(sa.Engine, "commit", look)
+    try:
+        database.upgrade()
+    finally:
+        sa.event.remove(sa.Engine, "commit", look)
     assert holders
     assert None not in holders
     database.close()
     watcher.close()
+
+
+def test_a_migration_may_take_longer_than_a_request(mysql_url: str) -> None:
+    database = Database(mysql_url, statement_timeout=1)
+    with migrating._exclusively(database) as connection:
+        assert connection.execute(sa.text("SELECT SLEEP(1.5)")).scalar() == 0
+    database.close()
 
 
 def test_letters_of_an_earlier_version_survive_with_bodies_and_attempts(database_url: str) -> None:
