@@ -9,14 +9,18 @@ the broker, and what cannot be kept as it is goes to a file of its own.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
-from celery import Task, shared_task
+from celery import Task, current_task, shared_task
 from celery.exceptions import Reject
+from redis.exceptions import RedisError
 
+from regrow.celery import redeliveries
 from regrow.dead_letters import service, unfiled
 from regrow.dead_letters.captured import Capture, from_wire, of_message
 from regrow.dead_letters.classes import Cause
@@ -74,8 +78,11 @@ def receive(parcel: Mapping[str, Any]) -> None:
     try:
         known = Parcel.from_wire(parcel)
     except LetterRefusedError as error:
-        # Without a receipt the app sends it again; to a worker that can read it, some day.
-        logger.error("spool.parcel_refused", error=str(error))  # noqa: TRY400 - the words say it all
+        # Without a receipt the app sends it again; to a worker that can read it, some day. But where the
+        # broker's word is the receipt, this is all that is left of it.
+        text = json.dumps(parcel, sort_keys=True, default=repr)
+        event = f"parcel:{hashlib.sha256(text.encode()).hexdigest()}"
+        unfiled.write(engine.settings.home, event, parcel, error)
         return
     _or_back_to_the_broker(lambda: service.receive(engine, known))
 
@@ -182,5 +189,17 @@ def _or_back_to_the_broker(work: Callable[[], T]) -> T:
         return work()
     except StoreUnavailableError as error:
         logger.warning("letter.waiting", error=str(error), pause=_PAUSE)
+        _forgive_its_delivery()
         time.sleep(_PAUSE)
         raise Reject(str(error), requeue=True) from error
+
+
+def _forgive_its_delivery() -> None:
+    """A message that is delivered often is taken for one that kills workers; an outage is no such thing."""
+    request = getattr(current_task, "request", None)
+    if request is None or request.id is None:
+        return
+    try:
+        redeliveries.forgive(get_engine().redis, redeliveries.message_name(request.id, request.retries))
+    except RedisError as error:
+        logger.warning("deliveries.not_forgiven", error=str(error))

@@ -12,12 +12,12 @@ from typing import Any
 import celery
 
 import tasks
-from regrow.celery import CelerySender, StoreSink, install
+from regrow.celery import CelerySender, StoreSink, install, redeliveries
 from regrow.engine import Engine, get_engine
 from worker import lifecycle, transport
 from worker.configuration import configuration
 from worker.dead_letter_queues import DeadLetterQueues
-from worker.deliveries import LeaseRenewal, count_redelivery
+from worker.deliveries import LeaseRenewal
 from worker.expiry import ExpiryCount
 from worker.heartbeat import WorkerHeartbeat
 
@@ -43,7 +43,7 @@ def make_app(engine: Engine) -> celery.Celery[Any]:
     install(
         app,
         sink=StoreSink(engine),
-        deliveries=lambda message: count_redelivery(engine.redis, message),
+        deliveries=lambda message: redeliveries.count(engine.redis, message),
         home=engine.settings.home,
     )
     engine.sender = CelerySender(app)

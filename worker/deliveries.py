@@ -13,9 +13,8 @@ needs none of this.
 from __future__ import annotations
 
 import time
-from typing import Any, cast
+from typing import Any
 
-import redis
 import structlog
 from celery import bootsteps
 
@@ -77,15 +76,3 @@ def renew(channel: Any, now: float | None = None) -> int:
         with channel.conn_or_acquire() as client:
             client.zadd(channel.unacked_index_key, dict.fromkeys(tags, score), xx=True)
     return len(tags)
-
-
-COUNTED_FOR = 86_400
-
-
-def count_redelivery(client: redis.Redis, message: str) -> int:
-    """One more redelivery of ``message`` (id and retries); how many there were within a day of the last."""
-    key = f"regrow:{{deliveries}}:{message}"
-    with client.pipeline(transaction=True) as pipe:
-        pipe.incr(key)
-        pipe.expire(key, COUNTED_FOR)
-        return int(cast("int", pipe.execute()[0]))

@@ -22,8 +22,10 @@ from regrow.celery.messages import (
     failure_of,
 )
 from regrow.celery.origin import AppFacts, Taken
+from regrow.celery.redeliveries import message_name
 from regrow.celery.request import capturing
 from regrow.dead_letters.home import HEADER
+from regrow.failures import FailureClass
 from regrow.log_events import EventLog
 
 log = EventLog(__name__)
@@ -106,7 +108,7 @@ class PoisonGuard:
 
     def _poison(self, message: Any, error: BaseException, then: Callable[[], None] | None = None) -> None:
         """Hold the message until it is captured, then acknowledge it."""
-        failure = failure_of("poison", self._taken(message), error)
+        failure = failure_of("poison", self._taken(message), error, told=FailureClass.POISON)
         log.error(
             "message.poison",
             event_id=failure.event_id,
@@ -156,7 +158,7 @@ class PoisonGuard:
         if not delivery.get("redelivered") or self.regrow_deliveries is None or task_id is None:
             return None
         try:
-            times = self.regrow_deliveries(f"{task_id}:{message.headers.get('retries') or 0}")
+            times = self.regrow_deliveries(message_name(task_id, message.headers.get("retries")))
         except Exception as error:
             log.warning("deliveries.not_counted", task_id=task_id, error=repr(error))
             return None

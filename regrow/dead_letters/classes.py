@@ -98,6 +98,8 @@ BUILT_IN: Mapping[str, FailureClass] = {
     "billiard.exceptions.WorkerLostError": FailureClass.POISON,
     # A person took it back.
     "celery.exceptions.TaskRevokedError": FailureClass.PERMANENT,
+    "regrow.celery.messages.TaskRevokedError": FailureClass.PERMANENT,
+    "regrow.celery.messages.TaskTerminatedError": FailureClass.PERMANENT,
     # ValueError, TypeError, KeyError and their like are *not* permanent: they are what a bug in the last
     # deploy raises, or an error page where JSON was expected. They are unknown: few tries, then a person.
 }

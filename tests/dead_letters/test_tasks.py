@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 import sqlalchemy as sa
 from celery.exceptions import Reject
 
 from regrow import jobs
+from regrow.celery import redeliveries
 from regrow.dead_letters import redriving, service
 from regrow.dead_letters.captured import of_message, to_wire
 from regrow.engine import Engine, set_engine
@@ -154,3 +156,26 @@ def test_the_ledgers_job_fails_when_the_books_do_not_balance(here: Engine) -> No
         connection.execute(sa.text("DELETE FROM dead_letters"))
     assert _run(tasks.fold_dead_letter_ledger)["unbalanced"]
     assert jobs.latest(here)["fold_dead_letter_ledger"].outcome == "failed"
+
+
+def test_a_parcel_that_nobody_can_read_is_kept_as_a_file_once(here: Engine) -> None:
+    for _ in range(2):
+        _run(tasks.receive, "t-1", {"source": "s", "of a later version": True})
+    (found,) = _unfiled(here)
+    assert found["payload"] == {"source": "s", "of a later version": True}
+
+
+def test_what_goes_back_in_an_outage_is_not_taken_for_what_kills_workers(
+    here: Engine, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = redis.Redis.from_url(redis_url)
+    here.__dict__["redis"] = client
+
+    def away(*_: object) -> None:
+        raise StoreUnavailableError("the database is away")
+
+    monkeypatch.setattr(service, "settle", away)
+    for _ in range(20):
+        redeliveries.count(client, "t-7:0")
+        _run(tasks.settle, "t-7", "letter:token")
+    assert redeliveries.count(client, "t-7:0") == 1

@@ -84,6 +84,7 @@ def test_poison_is_captured_whole_and_acknowledged_and_the_worker_goes_on(
             assert bytes(letter["body"]) == poison.body, name
             assert letter["error_class"].endswith(poison.error), (name, letter["error_class"])
             assert (letter["state"], letter["queue"]) == ("quarantined", "regrow.control"), name
+            assert letter["failure_class"] == "poison", name
             assert letter["content_type"] == poison.content_type, name
         if broker_url.startswith("redis"):
             assert bytes(letters["raw"]["body"]) == b"\xffno message at all"

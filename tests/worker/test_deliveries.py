@@ -7,11 +7,12 @@ import signal
 import redis
 from kombu import Connection
 
+from regrow.celery import redeliveries
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
 from tests.worker.processes import ready, running, worker
 from worker import transport
-from worker.deliveries import count_redelivery, renew
+from worker.deliveries import renew
 
 
 def test_a_task_longer_than_the_visibility_timeout_runs_once_and_waiting_ones_too(
@@ -60,9 +61,9 @@ def test_renewing_never_brings_back_a_delivery_that_was_acknowledged(redis_url: 
 def test_redeliveries_are_counted_per_message_and_forgotten_after_a_day(redis_url: str) -> None:
     client = redis.Redis.from_url(redis_url, decode_responses=True)
     assert [
-        count_redelivery(client, "a:0"),
-        count_redelivery(client, "a:0"),
-        count_redelivery(client, "b:0"),
+        redeliveries.count(client, "a:0"),
+        redeliveries.count(client, "a:0"),
+        redeliveries.count(client, "b:0"),
     ] == [
         1,
         2,
