@@ -32,7 +32,7 @@ from regrow.dead_letters import service, unfiled
 from regrow.dead_letters.captured import Capture
 from regrow.dead_letters.home import HEADER
 from regrow.engine import Engine, get_engine
-from regrow.errors import LetterRefusedError, RouteError, StoreUnavailableError
+from regrow.errors import RouteError, StoreUnavailableError
 from regrow.settings import DeadLetterQueue
 
 log = structlog.get_logger(__name__)
@@ -181,13 +181,16 @@ class QueueConsumer(threading.Thread):
             try:
                 captured = capture_of(taken.message, self._declared, taken.reference, self._engine.clock())
                 service.checked(self._engine, captured)
-            except LetterRefusedError as error:
+                if taken.reference is None:
+                    captures.append((taken, captured))
+                else:
+                    self._came_back(taken.reference, captured)
+            except StoreUnavailableError:
+                raise
+            except Exception as error:
+                # Whatever it is: to begin anew would give all of them back, and queues drop what is given
+                # back too often.
                 self._set_aside(taken, error)
-                continue
-            if taken.reference is None:
-                captures.append((taken, captured))
-            else:
-                self._came_back(taken.reference, captured)
         try:
             service.capture_many(self._engine, [captured for _, captured in captures])
         except StoreUnavailableError:

@@ -107,7 +107,7 @@ class Capture:
         for name in ("event_id", "idempotency_key"):
             object.__setattr__(self, name, bounded_key(getattr(self, name)))
         for name in _TEXTS:
-            object.__setattr__(self, name, _storable(getattr(self, name)))
+            object.__setattr__(self, name, storable(getattr(self, name)))
 
     @property
     def fingerprint(self) -> str:
@@ -285,7 +285,7 @@ def _as_json(message: Any) -> bytes:
         ) from None
 
 
-def _storable(text: str | None) -> str | None:
+def storable(text: str | None) -> str | None:
     """Half a surrogate pair is text in Python and in no database; it is kept as its escape."""
     return None if text is None else text.encode("utf-8", "backslashreplace").decode()
 
@@ -302,11 +302,11 @@ def _time(name: str, value: datetime | str | None) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
+        if moment.tzinfo is None:
+            raise LetterRefusedError(f"{name} = {value} has no time zone; write it as ...+00:00.")
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise LetterRefusedError(f"{name} = {value!r} is not an ISO 8601 time.") from None
-    if moment.tzinfo is None:
-        raise LetterRefusedError(f"{name} = {value} has no time zone; write it as ...+00:00.")
-    return moment.astimezone(UTC)
 
 
 def _call_site(traceback: str | None) -> str:

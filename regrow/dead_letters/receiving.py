@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 import structlog
 from redis.exceptions import RedisError
 
-from regrow.dead_letters import capturing, home, settling, sources, spool_entries, spool_sealing, unfiled
+from regrow.dead_letters import (
+    capturing,
+    home,
+    returned,
+    settling,
+    sources,
+    spool_entries,
+    spool_sealing,
+    unfiled,
+)
 from regrow.dead_letters.captured import Capture
 from regrow.dead_letters.keyring import spool_keys
 from regrow.dead_letters.receipts import Range, as_ranges
 from regrow.dead_letters.spool_entries import Outcome
 from regrow.dead_letters.spool_parcels import RECEIPT_TTL, Parcel, receipt_key
 from regrow.engine import Engine
-from regrow.errors import LetterRefusedError, RouteError
+from regrow.errors import RouteError, StoreUnavailableError
 
 logger = structlog.get_logger(__name__)
 
@@ -38,7 +47,9 @@ class EngineDestination:
 
 @dataclass(frozen=True)
 class _Sorted:
-    captures: list[Capture]
+    """``captures``: each with the number and the entry that it came in."""
+
+    captures: list[tuple[int, bytes, Capture]]
     outcomes: list[Outcome]
 
 
@@ -53,7 +64,7 @@ def receive(engine: Engine, parcel: Parcel) -> int:
     settling.settle_many(engine, [each.attempt for each in told.outcomes if each.error is None])
     for outcome in told.outcomes:
         if outcome.error is not None:
-            settling.record_failure(engine, outcome.attempt, outcome.error, outcome.cause)
+            returned.record_failure(engine, outcome.attempt, outcome.error, outcome.cause)
     watermark = 0
 
     def note(connection: sa.Connection) -> None:
@@ -68,11 +79,41 @@ def receive(engine: Engine, parcel: Parcel) -> int:
             now=engine.clock(),
         )
 
-    capturing.capture_many(engine, told.captures, also=note)
+    _keep(engine, parcel.source, told.captures, note)
     if parcel.lost:
         logger.error("spool.damaged", source=parcel.source, host=parcel.host, lost=_spelt(parcel.lost))
     _publish(engine, parcel.source, watermark)
     return watermark
+
+
+def _keep(
+    engine: Engine,
+    source: str,
+    captures: Sequence[tuple[int, bytes, Capture]],
+    note: Callable[[sa.Connection], None],
+) -> None:
+    """One that the database does not take, for whatever reason, must not hold up its source for ever."""
+    try:
+        capturing.capture_many(engine, [captured for *_, captured in captures], also=note)
+    except StoreUnavailableError:
+        raise
+    except Exception as error:
+        logger.warning("spool.parcel_taken_apart", error=repr(error), count=len(captures))
+    else:
+        return
+    for number, entry, captured in captures:
+        try:
+            capturing.capture(engine, captured)
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            _set_aside(engine, source, number, entry, error)
+    capturing.capture_many(engine, (), also=note)
+
+
+def _set_aside(engine: Engine, source: str, number: int, entry: bytes, error: Exception) -> None:
+    """As it came: sealed, if it was."""
+    unfiled.write(engine.settings.home, f"{source}:{number}", b64encode(entry).decode("ascii"), error)
 
 
 def _sort(engine: Engine, parcel: Parcel) -> _Sorted:
@@ -84,12 +125,13 @@ def _sort(engine: Engine, parcel: Parcel) -> _Sorted:
                 home.parse_reference(told.attempt)
                 found.outcomes.append(told)
             else:
-                found.captures.append(capturing.checked(engine, told))
-        except LetterRefusedError as error:
-            event = f"{parcel.source}:{number}"
-            unfiled.write(engine.settings.home, event, b64encode(entry).decode("ascii"), error)
+                found.captures.append((number, entry, capturing.checked(engine, told)))
+        except StoreUnavailableError:
+            raise
         except RouteError as error:  # a header that names no attempt: nothing waits for its outcome
             logger.warning("letter.outcome_refused", error=str(error))
+        except Exception as error:
+            _set_aside(engine, parcel.source, number, entry, error)
     return found
 
 

@@ -294,6 +294,12 @@ def _send_home(engine: Engine, leased: Leased, away: set[str]) -> str:
         return _quarantine(engine, leased, str(error))
     except (StoreUnavailableError, CircuitOpenError) as error:
         return _release(engine, leased, str(error))
+    except Exception as error:
+        # Else it would end this run, and be the first to go in the next one, for ever.
+        logger.exception("letter.not_sent", letter=letter.id)
+        why = f"{type(error).__name__}: {error}"
+        record_failure(engine, Outbound.of(leased).reference, why, Cause.of(error))
+        return "failed"
     logger.info("letter.dispatched", letter=letter.id, to=route.target)
     return route.settled
 

@@ -28,9 +28,9 @@ from regrow.dead_letters.reading import (
 from regrow.dead_letters.receiving import receive
 from regrow.dead_letters.redriving import process_batch
 from regrow.dead_letters.retention import cleanup
-from regrow.dead_letters.returned import came_back
+from regrow.dead_letters.returned import came_back, record_failure
 from regrow.dead_letters.routes import BROKER
-from regrow.dead_letters.settling import record_failure, settle, settle_many
+from regrow.dead_letters.settling import settle, settle_many
 from regrow.dead_letters.sources import SourceCounts, SourceState, count_sources, list_sources
 
 __all__ = [

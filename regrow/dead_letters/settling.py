@@ -10,6 +10,7 @@ import sqlalchemy as sa
 import structlog
 
 from regrow.dead_letters import home, rules, store, vault
+from regrow.dead_letters.captured import storable
 from regrow.dead_letters.classes import NOTHING_KNOWN, Cause
 from regrow.dead_letters.counting import count_ended
 from regrow.dead_letters.policies import class_of, patience
@@ -69,6 +70,7 @@ def record_failure(
     either (Celery's own callback knows no error) may be told once more with them, and is then decided anew.
     """
     letter_id, token = home.parse_reference(attempt)
+    error = storable(error)
     ended = False
 
     def work(connection: sa.Connection) -> Next | None:

@@ -69,6 +69,7 @@ def note(
     row = connection.execute(sa.select(capture_sources).where(_c.source == source).with_for_update()).first()
     before = _received(row) if row is not None else Received(max(0, after))
     arrived = receive(before, numbers)
+    lost = [*lost, *_gone(row, arrived, after, now)]
     done = receive(arrived, lost)
     values = {
         "host": host[:255],
@@ -123,6 +124,19 @@ def _gap_since(row: sa.Row[tuple[object, ...]] | None, done: Received, now: date
         return None
     since: datetime | None = row.gap_since if row is not None else None
     return since or now
+
+
+def _gone(
+    row: sa.Row[tuple[object, ...]] | None, arrived: Received, after: int, now: datetime
+) -> list[Range]:
+    """Numbers that were received once, for the source has deleted them, and that are not known here.
+
+    The database was set back (a failover, a backup): waited for any longer, they would keep the watermark,
+    and with it all that the source holds, where it is for ever.
+    """
+    if row is None or row.gap_since is None or now - row.gap_since <= PATIENCE:
+        return []
+    return [(first, min(last, after)) for first, last in arrived.gaps if first <= after]
 
 
 def _received(row: sa.Row[tuple[object, ...]]) -> Received:

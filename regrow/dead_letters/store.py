@@ -259,6 +259,20 @@ def settled_by(connection: sa.Connection, letter_id: str, token: str) -> tuple[L
     return (letter_of(row) if row else None), True
 
 
+def settled_by_publication(connection: sa.Connection, letter_id: str, token: str) -> bool:
+    """Whether the broker's word settled the letter with this very attempt, and no outcome did.
+
+    Both are written at one moment then: that it was dispatched, and that this settled it.
+    """
+    query = sa.select(attempts.token).where(
+        attempts.token == token,
+        attempts.letter_id == letter_id,
+        attempts.outcome == AttemptOutcome.SUCCEEDED,
+        attempts.dispatched_at == attempts.ended_at,
+    )
+    return connection.execute(query).first() is not None
+
+
 def move(
     connection: sa.Connection, letter: Letter, to: Next, *, now: datetime, **changed: int | str | None
 ) -> None:

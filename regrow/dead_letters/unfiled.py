@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from regrow.dead_letters.spool_source import sync_folder
 from regrow.log_events import EventLog
 
 logger = EventLog(__name__)
@@ -34,5 +35,6 @@ def write(home: Path, event_id: str, payload: Any, error: Exception) -> Path:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+    sync_folder(folder)
     logger.error("letter.unfiled", event_id=event_id, file=str(path), error=str(error))
     return path

@@ -112,3 +112,8 @@ def test_a_long_key_is_hashed_and_stays_the_same_key() -> None:
 def test_times_are_kept_in_utc() -> None:
     at = datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
     assert of_message({}, failed_at=at).failed_at == datetime(2026, 1, 1, 0, tzinfo=UTC)
+
+
+def test_a_time_beyond_time_is_refused() -> None:
+    with pytest.raises(LetterRefusedError, match="useful_until"):
+        of_message({}, useful_until="9999-12-31T23:59:59-12:00")

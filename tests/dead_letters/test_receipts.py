@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.dead_letters import receiving, service, settling, spool_entries
+from regrow.dead_letters import capturing, receiving, service, settling, spool_entries
+from regrow.dead_letters.captured import Capture
 from regrow.dead_letters.receipts import MOST_RANGES, Received, as_ranges, count_new, receive
 from regrow.dead_letters.sources import PATIENCE, forget_old
 from regrow.dead_letters.spool_entries import Outcome
@@ -148,3 +149,34 @@ def test_the_receipt_is_published_where_the_app_looks(make_settings, redis_url: 
     assert engine.redis.get(receipt_key("source-1")) == "2"
     assert 0 < engine.redis.ttl(receipt_key("source-1")) <= 7 * 86_400
     engine.close()
+
+
+def test_one_that_the_database_does_not_take_holds_up_nothing(letters: Engine, monkeypatch) -> None:
+    keep = capturing._keep
+
+    def refuses(engine: Engine, connection: object, chunk: list[Capture]) -> object:
+        if any(captured.event_id == "event-2" for captured in chunk):
+            raise ValueError("not in this column")
+        return keep(engine, connection, chunk)
+
+    monkeypatch.setattr(capturing, "_keep", refuses)
+    assert service.receive(letters, parcel(1, 2, 3)) == 3
+    assert len(service.list_letters(letters)) == 2
+    (file,) = (letters.settings.home / "unfiled").iterdir()
+    assert '"event_id": "source-1:2"' in file.read_text()
+
+
+def test_an_entry_that_breaks_its_reader_holds_up_nothing(letters: Engine) -> None:
+    deep = b"[" * 100_000
+    assert service.receive(letters, Parcel("source-1", 0, ((1, deep),))) == 1
+    assert len(list((letters.settings.home / "unfiled").iterdir())) == 1
+
+
+def test_a_database_that_was_set_back_keeps_no_source_where_it_is(letters: Engine, clock: Clock) -> None:
+    service.receive(letters, parcel(1, 2))
+    late = parcel(9, 10, after=8)
+    assert service.receive(letters, late) == 2, "3 to 8 may be on their way"
+    clock.advance(16 * 60)
+    assert service.receive(letters, parcel(11, after=8)) == 11
+    (source,) = service.list_sources(letters)
+    assert (source.lost, source.gap_since) == (6, None)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from regrow.celery.messages import RawMessage, TaskRevokedError, failure_of
+from regrow.celery.sinks import capture_of
 from regrow.dead_letters import service
 from regrow.dead_letters.classes import Cause
+from regrow.dead_letters.home import HomeMessage
 from regrow.engine import Engine
 from regrow.errors import CircuitOpenError, LetterRefusedError, TransitionRefusedError
+from regrow.failures import FailureClass
 from tests.dead_letters.conftest import Clock, Post, call, free
 
 LOST = Cause(("billiard.exceptions.WorkerLostError",))
@@ -207,3 +213,46 @@ def test_one_captured_while_the_other_was_being_settled_is_not_forgotten(
     assert _letter(letters, first).state == "resolved"
     assert _letter(letters, second).rank is None
     assert _redrive(letters, clock)["dispatched"] == 1
+
+
+def test_what_a_person_revoked_is_no_poison_and_what_nobody_could_run_is(letters: Engine) -> None:
+    raw = RawMessage(b"[]", {"task": "shop.charge", "id": "t-1"}, "application/json", "utf-8", "shop")
+    taken_back = failure_of("revoked", raw, TaskRevokedError())
+    broken = failure_of("poison", replace(raw, headers={}), ValueError("no task"), told=FailureClass.POISON)
+    events = service.capture_many(letters, [capture_of(taken_back), capture_of(broken)])
+    found = [_letter(letters, event) for event in events]
+    assert [letter.failure_class for letter in found] == ["permanent", "poison"]
+    assert [letter.state for letter in found] == ["quarantined", "quarantined"]
+    assert [letter.losses for letter in found] == [0, 0], "no worker died of them"
+
+
+def test_an_error_that_no_database_takes_as_it_is_is_told_all_the_same(
+    letters: Engine, clock: Clock, post: Post
+) -> None:
+    event = service.capture(letters, call())
+    _redrive(letters, clock)
+    assert service.record_failure(letters, post.attempts[0], "half a \ud83d") == "pending"
+    [attempt] = service.show(letters, event).attempts
+    assert attempt.error == "half a \\ud83d"
+
+
+def test_one_letter_that_cannot_be_sent_for_a_reason_nobody_foresaw_does_not_stop_the_others(
+    letters: Engine, clock: Clock, post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = service.capture(letters, call(1, max_retries=2))
+    service.capture(letters, call(2))
+    send_home = Post.send_home
+
+    def struggles(self: Post, message: HomeMessage, *, queue: str) -> None:
+        if b"[[1]" in (message.raw.body if message.raw else b"") or 1 in message.args:
+            raise struct.error("short string too long")
+        send_home(self, message, queue=queue)
+
+    monkeypatch.setattr(Post, "send_home", struggles)
+    clock.advance(3600)
+    done = service.process_batch(letters, held=free)
+    assert (done["dispatched"], done["failed"]) == (1, 1)
+    assert (_letter(letters, odd).state, _letter(letters, odd).attempts) == ("pending", 1)
+    clock.advance(40 * 86_400)
+    service.process_batch(letters, held=free)
+    assert _letter(letters, odd).state == "quarantined", "a person looks at it, in the end"

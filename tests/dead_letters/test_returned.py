@@ -9,6 +9,7 @@ import pytest
 
 from regrow.dead_letters import redriving, service
 from regrow.dead_letters.captured import Capture, of_message
+from regrow.dead_letters.classes import Cause
 from regrow.dead_letters.home import HEADER
 from regrow.engine import Engine
 from regrow.errors import RouteError
@@ -117,3 +118,30 @@ def test_a_message_of_an_attempt_that_nobody_knows_is_kept_as_a_new_one(letters:
     assert (letter.generation, letter.idempotency_key) == (1, "m-1")
     with pytest.raises(RouteError):
         service.came_back(letters, "junk", dead())
+
+
+def test_what_fails_after_its_publication_settled_it_goes_on_as_the_next_generation(
+    letters: Engine, clock: Clock, post: Post
+) -> None:
+    options = {"confirm": "publish", "service": "shop", "max_retries": 1, "order_key": "k"}
+    service.capture(letters, of_message({"task": "shop.charge", "args": [7], "id": "t-7"}, **options))
+    assert _redrive(letters, clock)["resolved"] == 1
+    attempt = post.attempts[0]
+    service.record_failure(letters, attempt, "ValueError: no funds", Cause(("ValueError",)))
+    service.record_failure(letters, attempt)  # Celery's own callback tells of it too
+    newest, first = service.list_letters(letters)
+    assert (newest.generation, newest.state, newest.seen, newest.order_key) == (2, "quarantined", 1, "k")
+    assert (newest.error_class, first.state) == ("ValueError", "resolved")
+    assert service.show(letters, newest.id).body.body == service.show(letters, first.id).body.body
+    assert service.read_ledger(letters).balanced
+
+
+def test_what_an_outcome_settled_is_not_made_anew_by_a_copy_that_failed(
+    letters: Engine, clock: Clock, post: Post
+) -> None:
+    service.capture(letters, of_message({"task": "shop.charge", "args": [7], "id": "t-7"}))
+    _redrive(letters, clock)
+    clock.advance(1)
+    assert service.settle(letters, post.attempts[0])
+    service.record_failure(letters, post.attempts[0], "too late")
+    assert [letter.state for letter in service.list_letters(letters)] == ["resolved"]

@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,9 @@ import sqlalchemy as sa
 from kombu import Connection, Exchange, Queue
 
 from regrow.celery import CelerySender
+from regrow.celery.messages import RawMessage
 from regrow.dead_letters import redriving, service
+from regrow.dead_letters.home import HEADER
 from regrow.dead_letters.posting import EFFECT_KEY
 from regrow.engine import Engine
 from regrow.settings import DeadLetterQueue
@@ -22,7 +24,7 @@ from tests.servers import MariaServer, RabbitServer
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
 from tests.worker.processes import ready, running, worker
-from worker.dead_letter_queues import QueueConsumer
+from worker.dead_letter_queues import QueueConsumer, Taken
 
 # RabbitMQ's own dead-lettering loses messages when it is killed, unless a quorum queue is told not to.
 _AT_LEAST_ONCE = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
@@ -260,3 +262,24 @@ def test_a_worker_that_captures_takes_from_the_declared_queues(
         (letter,) = eventually(around.letters)
         assert (letter["queue"], letter["broker"]) == (shop.name, "shop")
     shop.delete()
+
+
+def test_one_that_cannot_be_told_as_coming_back_holds_up_nothing(
+    make_settings, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(make_settings(database_url=sqlite_url))
+    engine.database.upgrade()
+
+    def fails(*_: object) -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(service, "came_back", fails)
+    raw = RawMessage(b"[]", {"task": "t", "id": "a"}, "application/json", "utf-8", "dead")
+    batch = [
+        Taken(1, "s:1", replace(raw, headers={HEADER: "letter:token"}), "letter:token"),
+        Taken(2, "s:2", raw, None),
+    ]
+    QueueConsumer(engine, DeadLetterQueue(queue="dead"))._file(batch)
+    assert [letter.task_id for letter in service.list_letters(engine)] == ["a"]
+    assert len(list((engine.settings.home / "unfiled").glob("*.json"))) == 1
+    engine.close()
