@@ -369,6 +369,12 @@ class RabbitServer:
             connection.sendall(b"AMQP\x00\x00\x09\x01")
             return connection.recv(7)[:1] == b"\x01"
 
+    def stop(self) -> None:
+        """The node, in order, as an upgrade does it."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(60)
+
     def kill(self) -> None:
         """The node, with all that belongs to it (beam, its helpers), at once."""
         assert self.process is not None
