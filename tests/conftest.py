@@ -34,6 +34,10 @@ for _name in list(os.environ):
     if _name.startswith("REGROW_") and not _name.startswith("REGROW_TEST_"):
         del os.environ[_name]
 
+# A make that a test runs is not one of the `make test` that runs the test.
+for _name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+    os.environ.pop(_name, None)
+
 
 def lacking(what: str, reason: str) -> None:
     """Skip for want of a server, or fail where ``REGROW_TEST_REQUIRE`` names it."""
