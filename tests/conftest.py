@@ -58,6 +58,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"SKIPPED {_WANT}{reason} ({count} tests)", yellow=True)
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest runs without xdist too, in one process
 def pytest_xdist_auto_num_workers() -> int:
     """A process a core, each with servers of its own. A server that was given is one for all: then one process."""
     given = any(os.environ.get(f"REGROW_TEST_{name}_URL") for name in ("REDIS", "MYSQL", "RABBITMQ"))

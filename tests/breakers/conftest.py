@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import redis
 
 from regrow.breakers.redis_store import RedisStore
 from regrow.breakers.reporter import Reporter
+from regrow.breakers.service import CircuitBreaker
 from regrow.breakers.store import BreakerStore, MemoryStore
 
 
@@ -34,3 +37,19 @@ def make_reporter() -> Iterator[Callable[..., Reporter]]:
     yield make
     for reporter in made:
         reporter.close()
+
+
+@pytest.fixture
+def process(make_reporter: Callable[..., Reporter], redis_url: str) -> Callable[..., CircuitBreaker]:
+    """A breaker as another process would hold it."""
+
+    def make(name: str = "payments", **settings: Any) -> CircuitBreaker:
+        return CircuitBreaker(name, reporter=make_reporter(redis_url), **settings)
+
+    return make
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client

@@ -32,22 +32,6 @@ from tests.worker.processes import Program, Surroundings, ready, running
 QUICK = {"recovery_timeout": 0.3, "success_threshold": 2}
 
 
-@pytest.fixture
-def process(make_reporter, redis_url):
-    """A breaker as another process would hold it."""
-
-    def make(name="payments", **settings):
-        return CircuitBreaker(name, reporter=make_reporter(redis_url), **settings)
-
-    return make
-
-
-@pytest.fixture
-def client(redis_url):
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
-
-
 @pytest.fixture(scope="module")
 def _frail_server():
     server = RedisServer().start()

@@ -9,7 +9,6 @@ import threading
 import time
 
 import pytest
-import redis
 
 import regrow
 from regrow.breakers import process as this_process
@@ -20,22 +19,6 @@ from regrow.breakers.service import CircuitBreaker
 from regrow.errors import CircuitOpenError
 from tests.breakers.callers import admitted, fails, run
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def process(make_reporter, redis_url):
-    """A breaker as another process would hold it."""
-
-    def make(name="payments", **settings):
-        return CircuitBreaker(name, reporter=make_reporter(redis_url), **settings)
-
-    return make
-
-
-@pytest.fixture
-def client(redis_url):
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
 
 
 @pytest.fixture

@@ -12,19 +12,15 @@ import ctypes
 import hashlib
 import itertools
 import json
-import mmap
 import multiprocessing
 import os
 import signal
-import struct
 import sys
 import time
 import traceback
-import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +35,15 @@ from celery.utils.imports import symbol_by_name
 from regrow.celery.queues import CAPTURE
 from regrow.celery.queues import queue as own_queue
 from regrow.dead_letters import service, spool_entries
-from regrow.dead_letters.captured import Capture, of_message, to_wire
+from regrow.dead_letters.captured import to_wire
 from regrow.dead_letters.spool import Spool
 from regrow.dead_letters.spool_shipping import BrokerDestination, Shipper
 from regrow.engine import Engine, set_engine
 from regrow.settings import load_settings
+from tests.proof.cases import NOTE, SHOP, Case, Clock, Fate
 from tests.proof.steps import Steps, count_everything, kill_me
 
 _plain_write = os.write  # before it is counted
-_SHOP = "shop"
-_NOTE = "Every word of a letter arrives as it was written, ä, ß and 𝄞 too. "
 
 # Who settles a letter writes a line here, whatever code it ran: the database itself bears witness.
 _WITNESS = (
@@ -59,52 +54,6 @@ _WITNESS = (
          INSERT INTO proof_settlements VALUES (NEW.id, OLD.state, NEW.state);
        END IF""",
 )
-
-
-class Clock:
-    """The machine's time and what was added by hand, the same for all processes, stopped ones too."""
-
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 8)
-        self._memory[:] = struct.pack("d", 0.0)
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=struct.unpack("d", self._memory[:])[0])
-
-    def advance(self, seconds: float) -> None:
-        self._memory[:] = struct.pack("d", struct.unpack("d", self._memory[:])[0] + seconds)
-
-
-@dataclass
-class Case:
-    """Messages that go one way together. ``accepted``: events that somebody was told are accepted."""
-
-    captures: list[Capture]
-    accepted: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, count: int) -> Case:
-        made = []
-        for _ in range(count):
-            order = uuid.uuid4().hex
-            message = {"task": "shop.charge", "args": [order], "kwargs": {"note": _NOTE * 3}, "queue": _SHOP}
-            made.append(of_message(message, error="the bank was away", service="bank", idempotency_key=order))
-        return cls(made)
-
-    @property
-    def events(self) -> list[str]:
-        return [captured.event_id for captured in self.captures]
-
-
-@dataclass(frozen=True)
-class Fate:
-    """How a child ended: ``killed``, or with ``value``; after ``steps`` points, the last of them named."""
-
-    killed: bool
-    steps: int
-    last: str
-    said: list[str]
-    value: Any = None
 
 
 class House:
@@ -154,9 +103,9 @@ class House:
     def _make_shop(self) -> celery.Celery:
         """The app at home: it notes each run of its task, and what arrived, in Redis."""
         app = celery.Celery("shop", broker=self.broker_url, set_as_current=False)
-        app.conf.update(task_acks_late=True, task_ignore_result=True, task_default_queue=_SHOP)
+        app.conf.update(task_acks_late=True, task_ignore_result=True, task_default_queue=SHOP)
         app.conf.broker_transport_options = dict(self.regrow.conf.broker_transport_options)
-        app.conf.task_queues = [kombu.Queue(_SHOP, durable=True)]
+        app.conf.task_queues = [kombu.Queue(SHOP, durable=True)]
 
         @app.task(name="shop.charge")
         def charge(order: str, note: str) -> None:
@@ -229,7 +178,7 @@ class House:
     def declare(self) -> None:
         with self.regrow.connection_for_write() as connection, connection.channel() as channel:
             own_queue(CAPTURE)(channel).declare()
-            kombu.Queue(_SHOP, durable=True)(channel).declare()
+            kombu.Queue(SHOP, durable=True)(channel).declare()
 
     def post(self, case: Case) -> None:
         """The app hands its messages to the broker, whose word is that they are accepted."""
@@ -278,7 +227,7 @@ class House:
         it from the broker is a step; for captures on Redis it is not, because kombu takes in two steps there
         and whoever is killed between them loses the message, whatever we do (docs/celery.md).
         """
-        app, name = (self.regrow, CAPTURE) if who == "regrow" else (self.shop, _SHOP)
+        app, name = (self.regrow, CAPTURE) if who == "regrow" else (self.shop, SHOP)
         connection, channel = self._line(who, app)
         queue = kombu.Queue(name, channel=channel)
         done = 0
@@ -419,7 +368,7 @@ class House:
             if len(witnessed) != 1:
                 found.append(f"twice: {event} went {witnessed}")
             arrived = self.live_client.hgetall(f"arrived:{captured.idempotency_key}")
-            if state == "resolved" and arrived and arrived.get("note") != _NOTE * 3:
+            if state == "resolved" and arrived and arrived.get("note") != NOTE * 3:
                 found.append(f"body: {event} arrived as {arrived}")
         return found
 
