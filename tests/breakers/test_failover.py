@@ -92,8 +92,7 @@ def test_a_master_is_lost_under_load(fleet, make_reporter, outage):
             eventually(lambda: show_at(url, "payments").successes > before + 100, 10)
     assert load.foreign == []
     assert load.refused == 0
-    # A wait for Redis would be 250 ms; two busy cores alone make single calls late by some milliseconds.
-    assert max(load.overheads) < 0.2
+    assert not load.waited_for_redis
     assert watch.states(payments) == {"closed"}
     assert watch.states(orders) == watch.states(elsewhere) == {"open"}
     assert not any(watch.goes_back(breaker) for breaker in (payments, orders, elsewhere))
