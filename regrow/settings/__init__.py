@@ -19,7 +19,7 @@ from regrow.breakers.kinds import KINDS
 from regrow.errors import SettingsError
 from regrow.redis_url import kind_of
 from regrow.settings.checks import CheckSettings
-from regrow.settings.contradictions import contradictions_of_routes
+from regrow.settings.contradictions import contradictions_of_checks, contradictions_of_routes
 from regrow.settings.models import (
     BreakerSettings,
     DatabaseSettings,
@@ -99,6 +99,7 @@ def _contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
             "a kind is for the table of one breaker. Move it to [breakers.NAME]."
         )
     yield from contradictions_of_routes(layers, settings)
+    yield from contradictions_of_checks(layers, settings)
     if settings.profile == "testing":
         return
     intervals = {("health", "interval"): settings.health.interval} | {

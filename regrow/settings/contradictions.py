@@ -1,8 +1,9 @@
-"""Routes and brokers that are well in themselves and not beside each other."""
+"""Checks, routes and brokers that are well in themselves and not beside each other."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import ip_address
 
 from regrow.settings.models import Settings
@@ -55,3 +56,51 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def contradictions_of_checks(layers: Layers, settings: Settings) -> Iterable[str]:
+    """One line for each check that depends on what is not there, and for each circle of checks."""
+    checks = settings.health.checks
+    for name, check in checks.items():
+        for parent in dict.fromkeys(check.depends_on):
+            if parent not in checks:
+                yield f"{_depends_on(layers, name)} names {parent!r}, {_no_check(parent, checks)}"
+    if circle := circle_among({name: check.depends_on for name, check in checks.items()}):
+        yield (
+            f"{_depends_on(layers, circle[0])} goes in a circle: {' -> '.join(circle)}. "
+            "Take one of them out: what fails first must be the end of the line."
+        )
+
+
+def _depends_on(layers: Layers, name: str) -> str:
+    place = ("health", "checks", name, "depends_on")
+    return f"{layers.origin(place)}: {'.'.join(place)}"
+
+
+def _no_check(name: str, checks: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, checks, n=1)
+    hint = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(checks))}."
+    return f"which is no check. {hint}"
+
+
+def circle_among(arrows: Mapping[str, Sequence[str]]) -> list[str]:
+    """The first circle of arrows, in full, its first name again at its end; empty when there is none."""
+    done: set[str] = set()
+    for start in arrows:
+        path: list[str] = []
+        # (name, what is left of its arrows): a walk in depth that no length of a chain can overflow
+        walk = [(start, iter(arrows[start]))]
+        while walk:
+            name, rest = walk[-1]
+            if len(path) < len(walk):
+                path.append(name)
+            following = next((other for other in rest if other in arrows and other not in done), None)
+            if following is None:
+                done.add(name)
+                walk.pop()
+                path.pop()
+            elif following in path:
+                return [*path[path.index(following) :], following]
+            else:
+                walk.append((following, iter(arrows[following])))
+    return []

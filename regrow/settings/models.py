@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from regrow import redis_url
 from regrow.breakers.kinds import KINDS
 from regrow.failures import FailureClass
-from regrow.settings.checks import CheckSettings, Percent, Seconds
+from regrow.settings.checks import CheckSettings
+from regrow.settings.checks.common import Percent, Seconds
 from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
 
 Profile = Literal["production", "development", "testing"]

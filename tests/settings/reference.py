@@ -21,6 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from regrow.breakers.kinds import KINDS
 from regrow.settings import VARIABLES, Settings, checks, models, routes
+from regrow.settings.checks import common
 from regrow.settings.sources import PROFILES
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -55,10 +56,10 @@ def tables() -> str:
         _table("`[brokers.NAME]`", routes.BrokerSettings, None),
         _table("`[dead_letters.services.NAME]`", models.RedriveSettings, None),
         _table("`[[temp_files.roots]]`", models.TempFileRoot, None),
-        _table("`[health.checks.NAME]`, every kind", checks._Check, None),
+        _table("`[health.checks.NAME]`, every kind", common.Check, None),
     ]
     for kind, model in _kinds(checks.CheckSettings).items():
-        if own := _own(model, "kind", *checks._Check.model_fields):
+        if own := _own(model, "kind", *common.Check.model_fields):
             parts.append(_table(f'`[health.checks.NAME]`, `kind = "{kind}"`', model, None, own))
     return "\n".join(parts)
 
@@ -172,7 +173,7 @@ def docstrings(model: type[BaseModel]) -> dict[str, str]:
     """What stands below each field in the source, those of base classes with them."""
     found: dict[str, str] = {}
     for cls in reversed(model.__mro__):
-        if cls.__module__ in {models.__name__, checks.__name__, routes.__name__}:
+        if cls.__module__.startswith("regrow.settings."):
             found.update(_own_docstrings(cls))
     return {name: found.get(name, "") for name in model.model_fields}
 

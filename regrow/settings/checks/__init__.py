@@ -2,59 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
+from pydantic import Field, HttpUrl, SecretStr
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Percent = Annotated[float, Field(gt=0, le=100)]
-
-
-class _Check(BaseModel):
-    """What every check has. Times in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    enabled: bool = True
-    """Whether it runs."""
-    interval: Seconds | None = None
-    """How often it runs; None takes ``health.interval``. At least 10 s outside the testing profile."""
-    timeout: Seconds = 5.0
-    """Longest wait for its answer."""
-    required: bool = False
-    """A required check that is not healthy or degraded makes the whole system unhealthy."""
-    labels: dict[str, str] = Field(default_factory=dict)
-    """Words of your own, shown beside it."""
+from regrow.settings.checks.common import Check, Percent, PercentCheck, Seconds
 
 
-class _Limits(_Check):
-    """Percent of a resource: from ``warning`` on degraded, from ``critical`` on unhealthy."""
-
-    warning: Percent
-    """Percent from which it is degraded."""
-    critical: Percent
-    """Percent from which it is unhealthy."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> _Limits:
-        if self.warning > self.critical:
-            msg = f"warning ({self.warning:g}) must not be above critical ({self.critical:g})"
-            raise ValueError(msg)
-        return self
-
-
-class RedisCheck(_Check):
+class RedisCheck(Check):
     kind: Literal["redis"]
 
 
-class DatabaseCheck(_Check):
+class DatabaseCheck(Check):
     kind: Literal["database"]
 
 
 _QUEUES = ("regrow.control", "regrow.capture", "regrow.redrive")
 
 
-class QueueCheck(_Check):
+class QueueCheck(Check):
     """Depth of the broker's queues (waiting plus unacknowledged), in messages over all ``queues``."""
 
     kind: Literal["queue"]
@@ -66,7 +32,7 @@ class QueueCheck(_Check):
     """Messages from which it is unhealthy."""
 
 
-class CeleryWorkerCheck(_Check):
+class CeleryWorkerCheck(Check):
     """Fresh heartbeats of Regrow's own workers; older than ``max_age`` seconds means dead."""
 
     kind: Literal["celery_worker"]
@@ -76,7 +42,7 @@ class CeleryWorkerCheck(_Check):
     """Each of these needs a living worker that takes from it."""
 
 
-class CeleryBeatCheck(_Check):
+class CeleryBeatCheck(Check):
     """The age of beat's last tick; older than ``max_age`` seconds means dead."""
 
     kind: Literal["celery_beat"]
@@ -84,7 +50,7 @@ class CeleryBeatCheck(_Check):
     """A tick older than this is of a dead beat."""
 
 
-class DiskCheck(_Limits):
+class DiskCheck(PercentCheck):
     kind: Literal["disk"]
     path: str = "."
     """Any place on the file system to look at."""
@@ -92,19 +58,19 @@ class DiskCheck(_Limits):
     critical: Percent = 90
 
 
-class MemoryCheck(_Limits):
+class MemoryCheck(PercentCheck):
     kind: Literal["memory"]
     warning: Percent = 80
     critical: Percent = 90
 
 
-class CpuCheck(_Limits):
+class CpuCheck(PercentCheck):
     kind: Literal["cpu"]
     warning: Percent = 70
     critical: Percent = 90
 
 
-class TempFilesCheck(_Check):
+class TempFilesCheck(Check):
     """Bytes in all files under ``temp_files.roots``."""
 
     kind: Literal["temp_files"]
@@ -112,7 +78,7 @@ class TempFilesCheck(_Check):
     """From this size on it is degraded."""
 
 
-class HttpCheck(_Check):
+class HttpCheck(Check):
     kind: Literal["http"]
     url: HttpUrl
     """What is asked for."""
@@ -128,7 +94,7 @@ class HttpCheck(_Check):
     """An answer slower than this is degraded."""
 
 
-class TcpCheck(_Check):
+class TcpCheck(Check):
     kind: Literal["tcp"]
     host: str
     """Name or address."""
@@ -151,16 +117,9 @@ CheckSettings = Annotated[
     Field(discriminator="kind"),
 ]
 
-CHECK_KINDS = (
-    "redis",
-    "database",
-    "queue",
-    "celery_worker",
-    "celery_beat",
-    "disk",
-    "memory",
-    "cpu",
-    "temp_files",
-    "http",
-    "tcp",
+CHECK_KINDS: tuple[str, ...] = tuple(
+    kind
+    for model in get_args(get_args(CheckSettings)[0])
+    for kind in get_args(model.model_fields["kind"].annotation)
 )
+"""Every word that ``kind`` may be."""
