@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from regrow import jobs
 from regrow.database.retention import delete_older
-from regrow.database.tables import check_results, reports
+from regrow.database.tables import check_changes, check_results, reports
 from regrow.dead_letters import sources
 from regrow.engine import Engine
 
@@ -18,10 +18,12 @@ def prune(engine: Engine) -> dict[str, int]:
     """Delete what is older than it is kept; returns how many rows of each table went."""
     settings, now = engine.settings, engine.clock()
     results_until = now - timedelta(days=settings.health.retention_days)
+    changes_until = now - timedelta(days=settings.health.changes_retention_days)
     reports_until = now - timedelta(days=settings.reports.retention_days)
     return {
         "job_runs": jobs.prune(engine, timedelta(days=settings.jobs.retention_days)),
         "check_results": delete_older(engine.database, check_results, check_results.c.at, results_until),
+        "check_changes": delete_older(engine.database, check_changes, check_changes.c.at, changes_until),
         "capture_sources": sources.forget_old(engine),
         "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
     }

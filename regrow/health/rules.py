@@ -7,6 +7,7 @@ was not measured, or not lately, is ``unknown``.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,7 +37,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Result:
-    """A finding as it is kept. ``latency``: seconds the probe took; ``interval``: seconds to the next one."""
+    """A finding as it is kept. ``latency``: seconds the probe took; ``interval``: seconds to the next one.
+
+    ``maintenance``: the window that it fell into; None outside of any.
+    """
 
     check: str
     status: Status
@@ -45,6 +49,7 @@ class Result:
     at: datetime
     interval: float
     data: Mapping[str, Any] = field(default_factory=dict)
+    maintenance: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,11 @@ class Declared:
     timeout: float
     required: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    failures: int = 1
+    successes: int = 1
+    depends_on: tuple[str, ...] = ()
+    severity: str = "medium"
+    maintenance: tuple[str, ...] = ()
 
 
 class DeclaredCheck(Protocol):
@@ -72,16 +82,57 @@ class DeclaredCheck(Protocol):
     def required(self) -> bool: ...
     @property
     def labels(self) -> dict[str, str]: ...
+    @property
+    def failures(self) -> int: ...
+    @property
+    def successes(self) -> int: ...
+    @property
+    def depends_on(self) -> tuple[str, ...]: ...
+    @property
+    def severity(self) -> str: ...
+    @property
+    def maintenance(self) -> tuple[str, ...]: ...
 
 
 def declare(name: str, check: DeclaredCheck, interval: float) -> Declared:
     """A check of the settings as the rules see it; ``interval`` is for those that have none of their own."""
-    return Declared(name, check.kind, check.interval or interval, check.timeout, check.required, check.labels)
+    return Declared(
+        name=name,
+        kind=check.kind,
+        interval=check.interval or interval,
+        timeout=check.timeout,
+        required=check.required,
+        labels=check.labels,
+        failures=check.failures,
+        successes=check.successes,
+        depends_on=check.depends_on,
+        severity=check.severity,
+        maintenance=check.maintenance,
+    )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a check's results amount to so far; see ``regrow.health.status`` for how.
+
+    ``status``: the confirmed one, since ``since``. ``cause``: the check that this one is down because of.
+    ``maintenance``: the window that holds now.
+    """
+
+    status: Status
+    since: datetime | None = None
+    flapping: bool = False
+    cause: str | None = None
+    maintenance: str | None = None
 
 
 @dataclass(frozen=True)
 class CheckView:
-    """A check as it is shown now. ``at`` and ``age`` are None when it never ran."""
+    """A check as it is shown now. ``at`` and ``age`` are None when it never ran.
+
+    ``status``: what its last probe found, ``confirmed``: what its last probes in a row amount to, since
+    ``since``; both are unknown when its last result is too old.
+    """
 
     name: str
     kind: str
@@ -94,6 +145,23 @@ class CheckView:
     data: Mapping[str, Any]
     labels: Mapping[str, str]
     interval: float
+    confirmed: Status = "unknown"
+    since: datetime | None = None
+    flapping: bool = False
+    cause: str | None = None
+    maintenance: str | None = None
+
+    @property
+    def word(self) -> str:
+        """The confirmed status in a word; ``flapping`` while it changes too often to have one."""
+        return "flapping" if self.flapping else self.confirmed
+
+    @property
+    def counts_as(self) -> Status:
+        """What it is to the verdict: flapping is not well, and what is bad by plan is not broken."""
+        if self.maintenance is not None and self.confirmed != "healthy":
+            return "degraded"
+        return worst((self.confirmed, "degraded")) if self.flapping else self.confirmed
 
 
 @dataclass(frozen=True)
@@ -176,24 +244,38 @@ def stale_after(interval: float, timeout: float) -> float:
     return 2 * interval + timeout + GRACE
 
 
-def view(check: Declared, result: Result | None, now: datetime) -> CheckView:
-    """A check as it stands now: its last result, or unknown when there is none or it is too old."""
+def view(
+    check: Declared, result: Result | None, now: datetime, standing: Standing | None = None
+) -> CheckView:
+    """A check as it stands now: its last result, or unknown when there is none or it is too old.
+
+    ``standing``: what its results amount to; without it the last result stands for itself.
+    """
     if result is None:
-        return _view(check, "unknown", "has never run", None, None)
+        return _view(check, "unknown", "has never run", None, None, standing)
     age = max(0.0, (now - result.at).total_seconds())
     ahead = (result.at - now).total_seconds()
     limit = stale_after(check.interval, check.timeout)
     if ahead > limit:
-        return _view(check, "unknown", f"its last result is {ahead:.0f} s ahead of this clock", result, age)
+        said = f"its last result is {ahead:.0f} s ahead of this clock"
+        return _view(check, "unknown", said, result, age, standing)
     if age > limit:
         said = f"no result for {age:.0f} s; the last one was {result.status}: {result.message}"
-        return _view(check, "unknown", without_secrets(said), result, age)
-    return _view(check, result.status, result.message, result, age)
+        return _view(check, "unknown", without_secrets(said), result, age, standing)
+    standing = standing or Standing(result.status)
+    return _view(check, result.status, result.message, result, age, standing, standing.status)
 
 
 def _view(
-    check: Declared, status: Status, message: str, result: Result | None, age: float | None
+    check: Declared,
+    status: Status,
+    message: str,
+    result: Result | None,
+    age: float | None,
+    standing: Standing | None,
+    confirmed: Status = "unknown",
 ) -> CheckView:
+    known = confirmed != "unknown"
     return CheckView(
         name=check.name,
         kind=check.kind,
@@ -206,21 +288,27 @@ def _view(
         data=result.data if result else {},
         labels=check.labels,
         interval=check.interval,
+        confirmed=confirmed,
+        since=standing.since if standing else None,
+        flapping=bool(standing and standing.flapping and known),
+        cause=standing.cause if standing and known else None,
+        maintenance=standing.maintenance if standing else None,
     )
 
 
 def overview(views: Collection[CheckView], now: datetime) -> Overview:
     """The verdict: the worst of the required checks; optional ones can make it degraded, no more.
 
-    When nothing is known about any check, the verdict is unknown: a silent monitor vouches for nothing.
+    Confirmed statuses count. What is in a maintenance window can make it degraded, no more. When nothing is
+    known about any check, the verdict is unknown: a silent monitor vouches for nothing.
     """
     checks = tuple(views)
     if not checks:
         return Overview("unknown", "no checks are declared", now, checks)
-    if all(check.status == "unknown" for check in checks):
+    if all(check.confirmed == "unknown" for check in checks):
         return Overview("unknown", _silence(checks), now, checks)
-    required = worst([check.status for check in checks if check.required] or ["healthy"])
-    failing_optional = any(check.status != "healthy" for check in checks if not check.required)
+    required = worst([check.counts_as for check in checks if check.required] or ["healthy"])
+    failing_optional = any(check.counts_as != "healthy" for check in checks if not check.required)
     status = worst((required, "degraded")) if failing_optional else required
     return Overview(status, _reason(checks), now, checks)
 
@@ -235,8 +323,19 @@ def _silence(checks: tuple[CheckView, ...]) -> str:
 
 
 def _reason(checks: tuple[CheckView, ...]) -> str:
-    if all(check.status == "healthy" for check in checks):
-        return f"all {len(checks)} checks are healthy"
-    named = {status: [check.name for check in checks if check.status == status] for status in _WORST_FIRST}
-    del named["healthy"]
-    return "; ".join(f"{status}: {', '.join(names)}" for status, names in named.items() if names)
+    """Who is not well, the roots by name and those that hang on them by number."""
+    planned = [check.name for check in checks if check.maintenance and check.counts_as != "healthy"]
+    told = [check for check in checks if check.name not in planned]
+    named: dict[str, list[str]] = {}
+    for word in (*_WORST_FIRST, "flapping"):
+        if found := [check.name for check in told if check.word == word and check.cause is None]:
+            named[word] = found
+    named.pop("healthy", None)
+    because = Counter(check.cause for check in told if check.cause is not None)
+    parts = [f"{word}: {', '.join(names)}" for word, names in named.items()]
+    parts += [f"because of {cause}: {count} more" for cause, count in because.items()]
+    parts += [f"in maintenance: {', '.join(planned)}"] if planned else []
+    unsure = [check.name for check in told if check.confirmed == "healthy" != check.status]
+    parts = parts or [f"all {len(checks)} checks are healthy"]
+    parts += [f"not confirmed yet: {', '.join(unsure)}"] if unsure else []
+    return "; ".join(parts)

@@ -37,14 +37,14 @@ class LiveResults:
 
     def latest(self) -> dict[str, Result]:
         """The last result of every check that has one; what cannot be read as a result is left out."""
-        with _redis_errors():
+        with redis_errors():
             told = cast("dict[str, str]", self._client.hgetall(LATEST))
         found = {name: _from_json(text) for name, text in told.items()}
         return {name: result for name, result in found.items() if result is not None}
 
     def write(self, results: Sequence[Result]) -> None:
         """Keep all results, or none of them."""
-        with _redis_errors(), self._client.pipeline(transaction=True) as batch:
+        with redis_errors(), self._client.pipeline(transaction=True) as batch:
             batch.hset(LATEST, mapping={result.check: _to_json(result) for result in results})
             for result in results:
                 batch.lpush(HISTORY + result.check, _to_json(result))
@@ -53,7 +53,7 @@ class LiveResults:
             batch.execute()
 
     def history(self, name: str, limit: int) -> list[Result]:
-        with _redis_errors():
+        with redis_errors():
             told = cast("list[str]", self._client.lrange(HISTORY + name, 0, limit - 1))
         return [result for text in told if (result := _from_json(text)) is not None]
 
@@ -62,7 +62,7 @@ class LiveResults:
 
         ``force`` takes every claim over: nobody else begins then, but who has begun goes on.
         """
-        with _redis_errors(), self._client.pipeline(transaction=False) as batch:
+        with redis_errors(), self._client.pipeline(transaction=False) as batch:
             for name, span in seconds.items():
                 batch.set(CLAIM + name, owner, nx=not force, px=max(1, int(span * 1000)))
             answers = batch.execute()
@@ -90,12 +90,10 @@ class KeptResults:
         return {result.check: result for result in self._read(rows)}
 
     def write(self, results: Sequence[Result]) -> None:
-        """Keep all results, in one transaction; those that are kept already stay as they are."""
-        # Whoever else had the same check at the same microsecond said the same.
-        insert = sa.insert(check_results).prefix_with("OR IGNORE" if self._database.is_sqlite else "IGNORE")
-        rows = [_to_row(result) for result in results]
-        with _database_errors():
-            self._database.run(lambda connection: connection.execute(insert, rows))
+        """Keep all results and nothing else of them, in one transaction."""
+        ignore = "OR IGNORE" if self._database.is_sqlite else "IGNORE"
+        with database_errors():
+            self._database.run(lambda connection: insert_results(connection, results, ignore))
 
     def history(self, name: str, limit: int) -> list[Result]:
         query = sa.select(check_results).where(check_results.c.check_name == name)
@@ -103,16 +101,26 @@ class KeptResults:
 
     def prune(self, before: datetime) -> int:
         """Delete what is older, in chunks; returns how many."""
-        with _database_errors():
+        with database_errors():
             return delete_older(self._database, check_results, check_results.c.at, before)
 
     def _read(self, query: sa.Select[Any]) -> list[Result]:
-        with _database_errors(), self._database.snapshot() as connection:
+        with database_errors(), self._database.snapshot() as connection:
             return [_from_row(row) for row in connection.execute(query).mappings()]
 
 
+def insert_results(connection: sa.Connection, results: Sequence[Result], ignore: str) -> None:
+    """Keep these; those that are kept already stay as they are (``ignore``: how this database says that)."""
+    # Whoever else had the same check at the same microsecond said the same.
+    if results:
+        connection.execute(
+            sa.insert(check_results).prefix_with(ignore), [_to_row(result) for result in results]
+        )
+
+
 @contextmanager
-def _redis_errors() -> Iterator[None]:
+def redis_errors() -> Iterator[None]:
+    """What Redis' driver raises becomes StoreUnavailableError."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
@@ -120,7 +128,8 @@ def _redis_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _database_errors() -> Iterator[None]:
+def database_errors() -> Iterator[None]:
+    """What the database's driver raises becomes StoreUnavailableError."""
     try:
         yield
     except sa.exc.DBAPIError as error:
@@ -136,6 +145,7 @@ def _to_json(result: Result) -> str:
         "at": result.at.isoformat(),
         "interval": result.interval,
         "data": dict(result.data),
+        **({"maintenance": result.maintenance} if result.maintenance else {}),
     }
     return json.dumps(fields, separators=(",", ":"))
 
@@ -155,6 +165,7 @@ def _from_json(text: str) -> Result | None:
             at=at,
             interval=float(told["interval"]),
             data=told["data"],
+            maintenance=told.get("maintenance"),
         )
     except (ValueError, TypeError, KeyError):
         return None
@@ -169,6 +180,7 @@ def _to_row(result: Result) -> dict[str, Any]:
         "interval": result.interval,
         "message": result.message,
         "data": dict(result.data),
+        "maintenance": result.maintenance,
     }
 
 
@@ -181,4 +193,5 @@ def _from_row(row: Any) -> Result:
         at=row["at"],
         interval=row["interval"],
         data=row["data"],
+        maintenance=row["maintenance"],
     )

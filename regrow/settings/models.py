@@ -167,8 +167,24 @@ class HealthSettings(Section):
     """Checks that run at once."""
     retention_days: Positive
     """How long results are kept in the database."""
+    changes_retention_days: Positive
+    """How long changes of status are kept there."""
+    flapping_from: Percent
+    """A check whose last 21 results changed so much is flapping, percent; see health.md."""
+    flapping_until: Percent
+    """Below this it is steady again."""
     checks: dict[str, CheckSettings]
     """The checks by name; see below."""
+
+    @model_validator(mode="after")
+    def _steadies(self) -> HealthSettings:
+        if self.flapping_until > self.flapping_from:
+            msg = (
+                f"flapping_until ({self.flapping_until:g}) must not be above "
+                f"flapping_from ({self.flapping_from:g})"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class TempFileRoot(Section):

@@ -177,7 +177,13 @@ def test_pruning_keeps_each_history_as_long_as_its_setting_says(each_engine: Eng
         summary = prune_history()
     finally:
         set_engine(None)
-    assert summary == {"job_runs": 4, "check_results": 6, "capture_sources": 0, "reports": 2}
+    assert summary == {
+        "job_runs": 4,
+        "check_results": 6,
+        "check_changes": 0,
+        "capture_sources": 0,
+        "reports": 2,
+    }
     assert ages(each_engine, check_results.c.at) == [0, 2.9]
     assert ages(each_engine, job_runs.c.started_at) == [
         0,
