@@ -10,6 +10,7 @@ import time
 import pytest
 import redis
 from kombu.transport.redis import PRIORITY_STEPS, Channel
+from pydantic import SecretStr
 
 from regrow.database import Database
 from regrow.health.checks import celery_beat, celery_worker, heartbeats, probe_of, queue
@@ -135,6 +136,40 @@ def test_a_frozen_and_a_killed_mysql_are_unhealthy_within_the_timeout(own_mysql,
     killed = probe(DATABASE, make_settings(database_url=url))
     assert (frozen.status, killed.status) == ("unhealthy", "unhealthy")
     assert "hunter2" not in frozen.message + killed.message
+
+
+def test_another_redis_and_another_database_are_asked_where_the_check_names_them(
+    make_settings, redis_url, mysql_url
+):
+    nowhere = make_settings()
+    assert probe(REDIS.model_copy(update={"url": SecretStr(redis_url)}), nowhere).status == "healthy"
+    other = DATABASE.model_copy(update={"url": SecretStr(mysql_url)})
+    assert probe(other, nowhere).status == "healthy", "it need not have our tables"
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("SELECT 9", "healthy"),
+        ("SELECT 10", "degraded"),
+        ("SELECT 20", "unhealthy"),
+        ("SELECT 'many'", "unknown"),
+        ("SELECT 1 WHERE 1 = 2", "unknown"),
+        ("SELEKT", "unhealthy"),
+    ],
+)
+def test_what_a_query_answers_is_judged(make_settings, tmp_path, query, status):
+    url = f"sqlite:///{tmp_path / 'other.sqlite3'}"
+    Database(url).ping()
+    given = {"kind": "database", "url": url, "query": query, "warning": 10, "critical": 20}
+    assert probe(DatabaseCheck.model_validate(given), make_settings()).status == status
+
+
+def test_a_database_without_a_driver_here_is_unknown(make_settings):
+    url = "postgresql+psycopg://me:hunter2@db/shop"
+    found = probe(DatabaseCheck.model_validate({"kind": "mysql", "url": url}), make_settings())
+    assert (found.status, "no driver" in found.message) == ("unknown", True)
+    assert "hunter2" not in repr(found)
 
 
 # Queues

@@ -61,6 +61,9 @@ def tables() -> str:
     for kind, model in _kinds(checks.CheckSettings).items():
         if own := _own(model, "kind", *common.Check.model_fields):
             parts.append(_table(f'`[health.checks.NAME]`, `kind = "{kind}"`', model, None, own))
+    parts.append(
+        _table("`[[health.checks.NAME.expect_json]]`, of `http`", checks.network.JsonCondition, None)
+    )
     return "\n".join(parts)
 
 

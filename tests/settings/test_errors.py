@@ -89,7 +89,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion(tmp_path: Path, toml: str, 
         ("[health.checks.x]\nkind = 'tcp'\nport = 1\n", "health.checks.x.host is not set. Add it."),
         ("[health.checks.x]\nkind = 'tcp'\nhost = 'h'\nport = 70000\n", "health.checks.x.port = 70000: "),
         ("[health.checks.x]\nkind = 'http'\nurl = 'ftp://h/'\n", "health.checks.x.url = (hidden): "),
-        ("[health.checks.x]\nkind = 'http'\nurl = 'http://h/'\nmethod = 'POST'\n", "method = 'POST': "),
+        ("[health.checks.x]\nkind = 'http'\nurl = 'http://h/'\nmethod = 'PUT'\n", "method = 'PUT': "),
         ("[health.checks.disk]\nwarning = 95\n", "warning (95) must not be above critical (90)"),
         ("[health.checks.disk]\ncritical = 101\n", "health.checks.disk.critical = 101: "),
         (

@@ -1,4 +1,4 @@
-"""HTTP: status, text in the body, and how long the answer took.
+"""HTTP: status, what the body says, how long the answer took, and how long the certificate lasts.
 
 Redirects are not followed: a 3xx is judged by ``expect_status`` like any other. No more than 1 MiB of a body
 is read, within the check's timeout however slowly it drips.
@@ -6,13 +6,18 @@ is read, within the check's timeout however slowly it drips.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import httpx
 
+from regrow.health.checks import conditions
+from regrow.health.checks.bodies import remarks_on
+from regrow.health.checks.conditions import Remark, concluded
 from regrow.health.rules import Finding, finding
-from regrow.outgoing import client, plain
+from regrow.outgoing import Clients, plain
 from regrow.settings import Settings
 from regrow.settings.checks import HttpCheck
 
@@ -21,69 +26,75 @@ BODY_LIMIT = 1 << 20
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. ``text`` is None when the body was longer than the limit."""
+    """What came back. ``text`` is None when the body was longer than the limit.
+
+    ``certificate_ends``: epoch seconds; None when the answer came without TLS.
+    """
 
     status: int
     text: str | None
     seconds: float
+    certificate_ends: float | None = None
 
 
-class _TooSlowError(Exception):
-    """The body was still coming when the time was up."""
-
-
-def probe(check: HttpCheck, settings: Settings) -> Finding:
+async def probe(check: HttpCheck, settings: Settings, clients: Clients) -> Finding:
     del settings
     where = plain(str(check.url))
     bound = 0.9 * check.timeout
     try:
-        answer = _ask(check, bound)
+        async with asyncio.timeout(bound):
+            answer = await _ask(check, clients.trusting(check.ca_bundle))
     except httpx.PoolTimeout:
         raise  # a resource of ours
-    except (httpx.TimeoutException, _TooSlowError):
+    except (httpx.TimeoutException, TimeoutError):
         return finding("unhealthy", f"{where} did not answer within {bound:.1f} s", url=where)
     except httpx.ConnectError as error:
         return finding("unhealthy", f"{where}: {error}", url=where)
     except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError) as error:
         # Their texts may quote what was sent; the kind says enough.
         return finding("unhealthy", f"{where} broke off: {type(error).__name__}", url=where)
-    return verdict(check, answer)
+    return verdict(check, answer, time.time())
 
 
-def verdict(check: HttpCheck, answer: Answer) -> Finding:
+def verdict(check: HttpCheck, answer: Answer, now: float) -> Finding:
+    """``now``: epoch seconds, for the certificate."""
     where = plain(str(check.url))
-    data = {"url": where, "http_status": answer.status}
+    data = {"url": where, "http_status": answer.status, "certificate_ends": answer.certificate_ends}
+    return concluded(f"{where} answered {answer.status}", _remarks(check, answer, now), **data)
+
+
+def _remarks(check: HttpCheck, answer: Answer, now: float) -> Iterable[Remark]:
     if answer.status not in check.expect_status:
         expected = ", ".join(str(status) for status in check.expect_status)
-        return finding("unhealthy", f"{where} answered {answer.status}, expected {expected}", **data)
-    if check.expect_body is not None and check.expect_body not in (answer.text or ""):
-        lacking = "the body is too long to search" if answer.text is None else "the expected text is missing"
-        return finding("unhealthy", f"{where} answered {answer.status}, but {lacking}", **data)
-    if check.slow is not None and answer.seconds > check.slow:
-        said = f"{where} answered {answer.status} in {answer.seconds:.2f} s, slower than {check.slow:g} s"
-        return finding("degraded", said, **data)
-    return finding("healthy", f"{where} answered {answer.status}", **data)
+        yield Remark("unhealthy", f"expected {expected}")
+        return  # what the body of another answer says is nobody's promise
+    yield from remarks_on(check, answer.text)
+    yield from conditions.slowness(check, answer.seconds)
+    if answer.certificate_ends is not None:
+        yield from conditions.lasting(check, answer.certificate_ends, now)
 
 
-def _ask(check: HttpCheck, bound: float) -> Answer:
+async def _ask(check: HttpCheck, client: httpx.AsyncClient) -> Answer:
     began = time.monotonic()
     headers = {name: value.get_secret_value() for name, value in check.headers.items()}
-    with client().stream(check.method, str(check.url), headers=headers, timeout=bound) as response:
+    body = check.body.get_secret_value().encode() if check.body is not None else None
+    url = str(check.url)
+    # The whole is bounded by the caller; a pool that has no room is ours, and shall not look like theirs.
+    wait = httpx.Timeout(None, pool=0.9 * check.timeout)
+    async with client.stream(check.method, url, headers=headers, content=body, timeout=wait) as response:
         chunks: list[bytes] = []
         length = 0
-        wanted = check.expect_body is not None
-        for chunk in response.iter_raw():
-            if time.monotonic() - began > bound:
-                raise _TooSlowError
+        async for chunk in response.aiter_raw():
             length += len(chunk)
             if length > BODY_LIMIT:
                 break
-            if wanted:
+            if check.reads_body:
                 chunks.append(chunk)
+        tls = response.extensions["network_stream"].get_extra_info("ssl_object")
+        ends = conditions.end_of(tls) if tls is not None else None
         encoding = response.charset_encoding or "utf-8"
-        body = b"".join(chunks)
-    text = None if length > BODY_LIMIT else _decoded(body, encoding)
-    return Answer(response.status_code, text, time.monotonic() - began)
+    text = None if length > BODY_LIMIT else _decoded(b"".join(chunks), encoding)
+    return Answer(response.status_code, text, time.monotonic() - began, ends)
 
 
 def _decoded(body: bytes, encoding: str) -> str:

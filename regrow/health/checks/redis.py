@@ -7,11 +7,15 @@ slots are served: without some of them it works for the others.
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import redis
 
+from regrow.health.checks import conditions
+from regrow.health.checks.conditions import Remark, concluded
 from regrow.health.checks.redis_client import asking
 from regrow.health.rules import Finding, finding, judge
 from regrow.redis_cluster import Client, ClusterClient
@@ -25,25 +29,27 @@ _FULL = 90.0
 
 
 def probe(check: RedisCheck, settings: Settings) -> Finding:
+    began = time.monotonic()
     try:
-        with asking(settings.redis.url.get_secret_value(), check.timeout) as client:
+        with asking((check.url or settings.redis.url).get_secret_value(), check.timeout) as client:
             token = uuid.uuid4().hex
             client.set(KEY, token, ex=60)
             if client.get(KEY) is None:
                 return finding("unhealthy", "a key vanished right after it was written")
+            took = time.monotonic() - began
             facts = _facts(client)
             unserved = _unserved(client)
     except redis.RedisError as error:
         return finding("unhealthy", f"{type(error).__name__}: {error}")
     except OSError as error:
         return finding("unhealthy", f"cannot be reached: {error}")
-    return verdict(facts, unserved)
+    return verdict(facts, unserved, conditions.slowness(check, took))
 
 
-def verdict(facts: dict[str, Any], unserved: int = 0) -> Finding:
+def verdict(facts: dict[str, Any], unserved: int = 0, remarks: Iterable[Remark] = ()) -> Finding:
     """What a server that takes writes says about itself. ``facts``: INFO, empty where that is forbidden.
 
-    ``unserved``: slots of a cluster whose node does not answer the others.
+    ``unserved``: slots of a cluster whose node does not answer the others. ``remarks``: what else was seen.
     """
     limit, used = int(facts.get("maxmemory") or 0), int(facts.get("used_memory") or 0)
     data = {
@@ -53,14 +59,19 @@ def verdict(facts: dict[str, Any], unserved: int = 0) -> Finding:
         "eviction": facts.get("maxmemory_policy"),
         "clients": facts.get("connected_clients"),
     }
+    made = list(remarks)
+    said = "takes writes"
     if unserved:
-        said = f"takes writes; nobody serves {unserved} of {SLOTS} slots, whose node is away"
-        return finding("degraded", said, **data)
+        lost = f"nobody serves {unserved} of {SLOTS} slots, whose node is away"
+        made.append(Remark("degraded", lost))
     if limit:
         percent = 100 * used / limit
-        said = f"takes writes; {percent:.0f}% of maxmemory used"
-        return finding(judge(percent, _FULL), said, **data)
-    return finding("healthy", "takes writes", **data)
+        used_up = f"{percent:.0f}% of maxmemory used"
+        if judge(percent, _FULL) == "healthy":
+            said = f"{said}; {used_up}"
+        else:
+            made.append(Remark("degraded", used_up))
+    return concluded(said, made, **data)
 
 
 def _unserved(client: Client) -> int:

@@ -1,4 +1,4 @@
-"""Temp files: the bytes in all files under the declared roots, against the warning threshold."""
+"""Temp files: the bytes in all files under the declared roots, against the thresholds."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ def probe(check: TempFilesCheck, settings: Settings) -> Finding:
         "roots": [{"path": root.path, "bytes": root.bytes, "files": root.files} for root in counted],
     }
     said = f"{total / 1e6:.0f} MB in {data['files']} files"
-    status = judge(total, check.warning_bytes)
+    status = judge(total, check.warning_bytes, check.critical_bytes)
     if status != "healthy":
-        return finding(status, f"{said}, from {check.warning_bytes / 1e6:.0f} MB on it is too much", **data)
+        limit = (
+            check.critical_bytes if status == "unhealthy" and check.critical_bytes else check.warning_bytes
+        )
+        return finding(status, f"{said}, from {limit / 1e6:.0f} MB on it is too much", **data)
     if unfinished := [root.path for root in counted if not root.complete]:
         return finding("unknown", f"{said} so far; not all counted in time: {', '.join(unfinished)}", **data)
     if unread := [f"{root.path}: {root.error}" for root in counted if root.error]:

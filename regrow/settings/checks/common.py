@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Percent = Annotated[float, Field(gt=0, le=100)]
@@ -62,3 +62,33 @@ class PercentCheck(Check):
     def _ordered(self) -> Self:
         ordered(self.warning, self.critical)
         return self
+
+
+class TimedCheck(Check):
+    """What asks a server, and may find its answer slow."""
+
+    slow: Seconds | None = None
+    """An answer slower than this is degraded."""
+    too_slow: Seconds | None = None
+    """An answer slower than this is unhealthy."""
+
+    @model_validator(mode="after")
+    def _slow_comes_first(self) -> Self:
+        ordered(self.slow, self.too_slow, "slow too_slow")
+        return self
+
+
+def compiled(pattern: str) -> str:
+    """A regular expression that is one; ValueError says where it is none."""
+    import regex
+
+    try:
+        regex.compile(pattern)
+    except regex.error as error:
+        msg = f"this is no regular expression: {error}"
+        raise ValueError(msg) from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(compiled)]
+"""A regular expression, searched for (not anchored)."""
