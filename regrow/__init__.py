@@ -12,16 +12,24 @@ from typing import TYPE_CHECKING, Any
 from regrow.version import __version__
 
 if TYPE_CHECKING:
-    from regrow import asgi, breakers, celery, dead_letters, errors, httpx, intake, retries, wsgi
+    from regrow import asgi, breakers, celery, dead_letters, degradation, errors, httpx, intake, retries, wsgi
     from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
     from regrow.configuration import configure
-    from regrow.errors import CircuitOpenError, RegrowError, SettingsError, StoreUnavailableError
+    from regrow.degradation import requires
+    from regrow.errors import (
+        CircuitOpenError,
+        DegradedError,
+        RegrowError,
+        SettingsError,
+        StoreUnavailableError,
+    )
     from regrow.fallbacks import fallback_for
     from regrow.retries import RetryBudget, RetryPolicy, attempts, retry, retry_http_requests
 
 _HOMES = {
     "CircuitBreaker": "regrow.breakers.service",
     "CircuitOpenError": "regrow.errors",
+    "DegradedError": "regrow.errors",
     "RegrowError": "regrow.errors",
     "RetryBudget": "regrow.retries",
     "RetryPolicy": "regrow.retries",
@@ -31,10 +39,22 @@ _HOMES = {
     "configure": "regrow.configuration",
     "fallback_for": "regrow.fallbacks",
     "get_circuit_breaker": "regrow.breakers.service",
+    "requires": "regrow.degradation",
     "retry": "regrow.retries",
     "retry_http_requests": "regrow.retries",
 }
-_ROOMS = ("asgi", "breakers", "celery", "dead_letters", "errors", "httpx", "intake", "retries", "wsgi")
+_ROOMS = (
+    "asgi",
+    "breakers",
+    "celery",
+    "dead_letters",
+    "degradation",
+    "errors",
+    "httpx",
+    "intake",
+    "retries",
+    "wsgi",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -55,6 +75,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "CircuitBreaker",
     "CircuitOpenError",
+    "DegradedError",
     "RegrowError",
     "RetryBudget",
     "RetryPolicy",
@@ -67,11 +88,13 @@ __all__ = [
     "celery",
     "configure",
     "dead_letters",
+    "degradation",
     "errors",
     "fallback_for",
     "get_circuit_breaker",
     "httpx",
     "intake",
+    "requires",
     "retries",
     "retry",
     "retry_http_requests",

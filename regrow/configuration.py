@@ -59,6 +59,9 @@ def configure(
     process = sys.modules.get("regrow.breakers.process")
     if (redis_url is not None or reporter is not None) and process is not None:
         process.reconnect()
+    watching = sys.modules.get("regrow.degradation.process")
+    if redis_url is not None and watching is not None:
+        watching.reconnect()
 
 
 def configured() -> Configuration:

@@ -48,6 +48,24 @@ class CircuitOpenError(RegrowError):
         return (type(self), (self.name, self.retry_after, self.recovering))
 
 
+class DegradedError(RegrowError):
+    """The system is degraded, and this feature is off for now.
+
+    ``feature`` is what was asked for, ``level`` the level that holds, ``worst`` the worst one at which the
+    feature is on; ``retry_after`` the seconds until it may be worth asking again.
+    """
+
+    def __init__(self, feature: str, level: str, worst: str, retry_after: float = 30.0) -> None:
+        super().__init__(f"{feature} is off: the level is {level}, and it needs {worst} or better")
+        self.feature = feature
+        self.level = level
+        self.worst = worst
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type[DegradedError], tuple[str, str, str, float]]:
+        return (type(self), (self.feature, self.level, self.worst, self.retry_after))
+
+
 class LetterNotFoundError(RegrowError):
     """No dead letter or event has this id."""
 

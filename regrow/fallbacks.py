@@ -10,6 +10,7 @@ breaker.call(ask, question, fallback=regrow.fallback_for("ai"))
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from regrow.tallies import tallies
@@ -32,6 +33,12 @@ def instead(fallback: Any, error: BaseException, service: str) -> Any:
 
 def _answer(fallback: Any, error: BaseException) -> Any:
     return fallback(error) if callable(fallback) else fallback
+
+
+def of_call(fallback: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """The fallback for one call: one that needs to know the call (``bound``) is told of it."""
+    bound = getattr(fallback, "bound", None)
+    return fallback if bound is None else bound(args, kwargs)
 
 
 class Fallback:

@@ -11,6 +11,7 @@ from regrow import jobs
 from regrow.database.retention import delete_older
 from regrow.database.tables import check_changes, check_results, reports
 from regrow.dead_letters import sources
+from regrow.degradation import service as degradation
 from regrow.engine import Engine
 
 
@@ -25,5 +26,6 @@ def prune(engine: Engine) -> dict[str, int]:
         "check_results": delete_older(engine.database, check_results, check_results.c.at, results_until),
         "check_changes": delete_older(engine.database, check_changes, check_changes.c.at, changes_until),
         "capture_sources": sources.forget_old(engine),
+        "degradation_changes": degradation.prune(engine),
         "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
     }

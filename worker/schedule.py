@@ -21,6 +21,7 @@ TASKS = {
     "health_check_monitoring": "regrow.health.health_check_monitoring",
     "due_checks": "regrow.health.run_due_checks",
     "monitor_circuit_breakers": "regrow.breakers.monitor_circuit_breakers",
+    "evaluate_degradation": "regrow.degradation.evaluate_degradation",
     "process_dead_letter_queue_batch": "regrow.dead_letters.process_dead_letter_queue_batch",
     "cleanup_temp_files": "regrow.temp_files.cleanup_temp_files",
     "generate_reliability_report": "regrow.reports.generate_reliability_report",

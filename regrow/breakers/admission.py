@@ -13,7 +13,7 @@ from typing import Self
 from regrow.breakers.cell import FAILED, SLOW, Cell, Gate, Probe
 from regrow.breakers.reporter import Reporter
 from regrow.breakers.rules import BreakerConfig, ProbeResult, State
-from regrow.errors import CircuitOpenError
+from regrow.errors import CircuitOpenError, DegradedError
 from regrow.matching import Matcher, matches
 
 logger = logging.getLogger("regrow.breakers")
@@ -138,7 +138,7 @@ class Admission:
 
         Where a function that should know raises, an error counts: the caller sees the error all the same.
         """
-        if isinstance(error, CircuitOpenError):  # another breaker's refusal: nothing was called
+        if isinstance(error, CircuitOpenError | DegradedError):  # another refusal: nothing was called
             return ProbeResult.RELEASE
         try:
             counts = matches(error, self._record) and not matches(error, self._ignore)

@@ -17,7 +17,7 @@ from regrow.breakers.admission import Admission, Permit, clock
 from regrow.breakers.cell import FAILED, SLOW, Gate
 from regrow.breakers.deadlines import Deadline
 from regrow.breakers.rules import ProbeResult
-from regrow.errors import CircuitOpenError
+from regrow.errors import CircuitOpenError, DegradedError
 from regrow.fallbacks import instead
 
 P = ParamSpec("P")
@@ -90,7 +90,7 @@ class Shapes(Admission):
         return await answer if inspect.isawaitable(answer) else answer
 
     def _falls_back_on(self, error: Exception) -> bool:
-        return isinstance(error, CircuitOpenError) or self.judge(error) is ProbeResult.FAILURE
+        return isinstance(error, CircuitOpenError | DegradedError) or self.judge(error) is ProbeResult.FAILURE
 
     def _failed(self, gate: Gate, error: BaseException, took: float) -> None:
         if self.judge(error) is ProbeResult.FAILURE:

@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "List, show, check, retry or discard dead letters.",
     ),
     "breakers": ("regrow.cli.breakers:breakers", "List, show or switch circuit breakers."),
+    "degradation": (
+        "regrow.cli.degradation:degradation",
+        "Show or set how much of the system is on.",
+    ),
     "reports": ("regrow.cli.reports:reports", "List, show or make reliability reports."),
     "config": ("regrow.cli.config:config", "Check or show the settings, secrets hidden."),
     "db": ("regrow.cli.db:db", "Upgrade the database, or say where it is."),

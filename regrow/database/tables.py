@@ -260,6 +260,34 @@ breaker_overrides = Table(
     Column("until", UtcDateTime, comment="null: until someone resets the breaker"),
 )
 
+degradation_changes = Table(
+    "degradation_changes",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False, comment="until when the monitor confirmed the level"),
+    Column("old_level", key(64), comment="null: the first that was told"),
+    Column("new_level", key(64), nullable=False),
+    Column("automatic", key(64), nullable=False, comment="the level that the score alone led to"),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(255)),
+    Column("score_low", Float, nullable=False),
+    Column("score_high", Float, nullable=False),
+    Index(None, "at"),
+)
+
+degradation_orders = Table(
+    "degradation_orders",
+    metadata,
+    Column("scope", key(64), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("level", key(64), comment="null: the score decides"),
+    Column("actor", String(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, comment="null: until someone clears it"),
+)
+
 check_results = Table(
     "check_results",
     metadata,

@@ -83,6 +83,7 @@ BUILT_IN: Mapping[str, FailureClass] = {
     "regrow.errors.StoreUnavailableError": FailureClass.DEPENDENCY_DOWN,
     # A circuit breaker did not let the call through.
     "regrow.errors.CircuitOpenError": FailureClass.BREAKER_REFUSED,
+    "regrow.errors.DegradedError": FailureClass.DEPENDENCY_DOWN,
     "pybreaker.CircuitBreakerError": FailureClass.BREAKER_REFUSED,
     "circuitbreaker.CircuitBreakerError": FailureClass.BREAKER_REFUSED,
     "aiobreaker.state.CircuitBreakerError": FailureClass.BREAKER_REFUSED,

@@ -19,7 +19,11 @@ from regrow.breakers.kinds import KINDS
 from regrow.errors import SettingsError
 from regrow.redis_url import kind_of
 from regrow.settings.checks import CheckSettings
-from regrow.settings.contradictions import contradictions_of_checks, contradictions_of_routes
+from regrow.settings.contradictions import (
+    contradictions_of_checks,
+    contradictions_of_degradation,
+    contradictions_of_routes,
+)
 from regrow.settings.models import (
     BreakerSettings,
     DatabaseSettings,
@@ -100,6 +104,7 @@ def _contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
         )
     yield from contradictions_of_routes(layers, settings)
     yield from contradictions_of_checks(layers, settings)
+    yield from contradictions_of_degradation(layers, settings)
     if settings.profile == "testing":
         return
     intervals = {("health", "interval"): settings.health.interval} | {

@@ -1,4 +1,4 @@
-"""Checks, routes and brokers that are well in themselves and not beside each other."""
+"""Checks, weights, routes and brokers that are well in themselves and not beside each other."""
 
 from __future__ import annotations
 
@@ -36,6 +36,20 @@ def contradictions_of_routes(layers: Layers, settings: Settings) -> Iterable[str
                 f"{layers.origin(place)}: {'.'.join(place)}: letters travel over https, but for loopback "
                 "addresses and the testing profile. Use https."
             )
+
+
+def contradictions_of_degradation(layers: Layers, settings: Settings) -> Iterable[str]:
+    """Names of no check, and a level that would be unknown between two looks."""
+    chosen, tick = settings.degradation, settings.schedule.evaluate_degradation
+    for name in sorted(chosen.weights.keys() - settings.health.checks.keys()):
+        place = ("degradation", "weights", name)
+        yield f"{layers.origin(place)}: {'.'.join(place)}: no check is called {name}. Correct the name."
+    if chosen.hold < 2 * tick:
+        origin = layers.latest(("degradation", "hold"), ("schedule", "evaluate_degradation"))
+        yield (
+            f"{origin}: degradation.hold ({chosen.hold:g}) must be at least twice "
+            f"schedule.evaluate_degradation ({tick:g}). Change one of them."
+        )
 
 
 def _needs_rabbitmq(place: Place, settings: Settings) -> bool:

@@ -17,6 +17,7 @@ from regrow.breakers.kinds import KINDS
 from regrow.failures import FailureClass
 from regrow.settings.checks import CheckSettings
 from regrow.settings.checks.common import Percent, Seconds
+from regrow.settings.degradation import DegradationSettings
 from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
 
 Profile = Literal["production", "development", "testing"]
@@ -144,6 +145,8 @@ class ScheduleSettings(Section):
     """Checks with an interval of their own."""
     monitor_circuit_breakers: Seconds
     """Transitions into the history; idle open breakers moved on."""
+    evaluate_degradation: Seconds
+    """The score of all checks, and the level that follows from it."""
     process_dead_letter_queue_batch: Seconds
     """Due letters sent home."""
     cleanup_temp_files: Seconds
@@ -401,6 +404,7 @@ class Settings(Section):
     dead_letters: DeadLetterSettings
     breakers: dict[str, BreakerSettings]
     recovery: RecoverySettings
+    degradation: DegradationSettings
     reports: ReportSettings
     jobs: JobSettings
     web: WebSettings
@@ -424,6 +428,7 @@ __all__ = [
     "DatabaseSettings",
     "DeadLetterQueue",
     "DeadLetterSettings",
+    "DegradationSettings",
     "HealthSettings",
     "LogSettings",
     "Percent",

@@ -122,7 +122,7 @@ def test_the_latest_run_of_each_job_is_its_newest(each_engine: Engine) -> None:
 def test_every_job_in_the_list_is_one_that_beat_sends() -> None:
     from worker.schedule import TASKS
 
-    assert set(JOBS) == set(TASKS) - {"due_checks"}  # which records as health_check_monitoring
+    assert set(JOBS) == set(TASKS) - {"due_checks", "evaluate_degradation"}  # these leave rows for news alone
 
 
 def age(engine: Engine, days: float) -> datetime:
@@ -182,6 +182,7 @@ def test_pruning_keeps_each_history_as_long_as_its_setting_says(each_engine: Eng
         "check_results": 6,
         "check_changes": 0,
         "capture_sources": 0,
+        "degradation_changes": 0,
         "reports": 2,
     }
     assert ages(each_engine, check_results.c.at) == [0, 2.9]
@@ -217,6 +218,8 @@ def test_pruning_goes_on_past_the_size_of_one_chunk(each_engine: Engine) -> None
     assert history.prune(each_engine) == {
         "job_runs": 0,
         "check_results": 2_500,
+        "check_changes": 0,
         "capture_sources": 0,
+        "degradation_changes": 0,
         "reports": 0,
     }

@@ -98,7 +98,7 @@ def test_every_job_runs_at_once_when_it_never_ran_before_and_not_again_after_a_r
     surroundings: MakeSurroundings,
 ) -> None:
     hourly = {f"REGROW_SCHEDULE__{name.upper()}": "3600" for name in schedule.TASKS}
-    around = surroundings(**hourly)
+    around = surroundings(**hourly, REGROW_DEGRADATION__HOLD="7200")
     for _ in range(2):
         with running(beat(around)) as program:
             eventually(lambda: sum(queued(around, task) for task in CONTROL) == len(CONTROL), what="all sent")
