@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 from regrow.version import __version__
 
 if TYPE_CHECKING:
-    from regrow import asgi, breakers, celery, dead_letters, degradation, errors, httpx, intake, retries, wsgi
+    from regrow import (
+        asgi,
+        breakers,
+        celery,
+        dead_letters,
+        degradation,
+        drain,
+        errors,
+        httpx,
+        intake,
+        retries,
+        wsgi,
+    )
     from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
     from regrow.configuration import configure
     from regrow.degradation import requires
@@ -49,6 +61,7 @@ _ROOMS = (
     "celery",
     "dead_letters",
     "degradation",
+    "drain",
     "errors",
     "httpx",
     "intake",
@@ -89,6 +102,7 @@ __all__ = [
     "configure",
     "dead_letters",
     "degradation",
+    "drain",
     "errors",
     "fallback_for",
     "get_circuit_breaker",

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from regrow import request_counts as requests
 from regrow.breakers import BreakerStatus
 from regrow.breakers import counting as calls
 from regrow.counters import Labels
@@ -45,6 +46,12 @@ COUNTERS = {
         "Changes of state in the history, by the state after them.",
         ("breaker", "to"),
     ),
+    "http_requests_total": (
+        "Requests that an app's middleware let in and that ended, by the class of their status.",
+        ("app", "status"),
+    ),
+    "http_requests_refused_total": ("Requests turned away by a process that drains.", ("app",)),
+    "drains_total": ("Processes that stopped in order, by how it ended.", ("process", "outcome")),
     "fallback_usage_total": ("Answers that a fallback gave, by service.", ("service",)),
     "retry_attempts_total": ("Retries, by the function that was tried again.", ("function",)),
 }
@@ -265,6 +272,14 @@ def _of_counters(counted: Counts) -> Iterator[Metric]:
         "Seconds that guarded calls took, failed ones too.",
         "breaker",
         calls.BUCKETS,
+        1e6,
+    )
+    yield _of_durations(
+        counted,
+        "http_request_duration_seconds",
+        "Seconds that requests of apps were in hand.",
+        "app",
+        requests.BUCKETS,
         1e6,
     )
     yield _of_durations(

@@ -16,6 +16,7 @@ from regrow.breakers.admission import Permit
 from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
 from regrow.errors import CircuitOpenError, SettingsError
 from regrow.intake import Intake
+from regrow.request_counts import RequestCounts
 
 Service = str | CircuitBreaker | Mapping[str, Any]
 """A breaker's name, a breaker, or its settings with its name as ``service``."""
@@ -23,6 +24,7 @@ Service = str | CircuitBreaker | Mapping[str, Any]
 App = TypeVar("App")
 
 EXEMPT = ("/health/live",)
+READINESS = ("/health/ready",)
 STREAM_ANSWERS = 1.0  # seconds after which a body that still flows has shown that the service answers
 
 
@@ -72,6 +74,7 @@ class Protection:
         exempt: Iterable[str] = EXEMPT,
         intake: Intake | None = None,
         drain_retry_after: float = 5.0,
+        readiness: Iterable[str] = READINESS,
     ) -> None:
         breakers = {_prefix(path): _breaker(path, service) for path, service in (protected or {}).items()}
         # Longest first, so that the first that covers a path is the nearest.
@@ -79,12 +82,17 @@ class Protection:
             (prefix, prefix + "/", breakers[prefix]) for prefix in sorted(breakers, key=len, reverse=True)
         ]
         self._exempt = [(prefix, prefix + "/") for prefix in map(_prefix, exempt)]
+        self._readiness = [(prefix, prefix + "/") for prefix in map(_prefix, readiness)]
         self.intake = intake or Intake()
         self.draining = refusal(drain_retry_after)
 
     def exempts(self, path: str) -> bool:
         """Whether requests for ``path`` are neither counted, guarded nor turned away."""
-        return any(path == prefix or path.startswith(below) for prefix, below in self._exempt)
+        return _covers(self._exempt, path)
+
+    def withholds(self, path: str) -> bool:
+        """Whether ``path`` asks if traffic may come, of a process that is about to stop."""
+        return self.intake.leaving and _covers(self._readiness, path)
 
     def breaker_for(self, path: str) -> CircuitBreaker | None:
         """The breaker of the longest prefix that covers ``path``."""
@@ -100,7 +108,9 @@ class ProtectedApp(Generic[App]):
     ``protected``: path prefix -> breaker (its name, itself, or ``{"service": name, **settings}``); the
     longest prefix wins. ``exempt``: prefixes that are never counted nor turned away. ``intake``: one to share
     with whoever drains, where the framework keeps this object to itself. ``drain_retry_after``: seconds.
-    SettingsError for a path or settings that cannot be used.
+    ``readiness``: prefixes that answer 503 from the moment a drain begins, before anything else is turned
+    away. ``name``: what this application is called in the metrics. SettingsError for a path or settings that
+    cannot be used.
     """
 
     def __init__(
@@ -111,12 +121,19 @@ class ProtectedApp(Generic[App]):
         exempt: Iterable[str] = EXEMPT,
         intake: Intake | None = None,
         drain_retry_after: float = 5.0,
+        readiness: Iterable[str] = READINESS,
+        name: str = "app",
     ) -> None:
         self.app = app
         self._protection = Protection(
-            protected, exempt=exempt, intake=intake, drain_retry_after=drain_retry_after
+            protected,
+            exempt=exempt,
+            intake=intake,
+            drain_retry_after=drain_retry_after,
+            readiness=readiness,
         )
         self.intake = self._protection.intake
+        self._counts = RequestCounts(name)
 
     @property
     def in_flight(self) -> int:
@@ -147,6 +164,16 @@ class Exchange:
     def answered(self) -> bool:
         """Whether the answer has begun, so that no other can be given."""
         return self._status != 0
+
+    @property
+    def status(self) -> int:
+        """The status of the answer, 0 while it has not begun."""
+        return self._status
+
+    @property
+    def seconds(self) -> float:
+        """How long the request has been in hand."""
+        return self._clock() - self._began
 
     def head(self, status: int) -> None:
         """The answer begins; again when an error replaced it before it was sent."""
@@ -189,6 +216,10 @@ class Exchange:
     def refusal_for(self, error: CircuitOpenError) -> Refusal | None:
         """What to answer when a breaker inside the application refused and nobody caught it."""
         return None if self.answered else refusal(error.retry_after)
+
+
+def _covers(prefixes: Iterable[tuple[str, str]], path: str) -> bool:
+    return any(path == prefix or path.startswith(below) for prefix, below in prefixes)
 
 
 def _prefix(path: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from regrow.errors import CircuitOpenError
 from regrow.intake import Intake
 from regrow.protection import Exchange, ProtectedApp, Refusal, refusal
+from regrow.request_counts import RequestCounts
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -30,21 +31,25 @@ class ReliabilityMiddleware(ProtectedApp[App]):
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path = path_of(environ)
+        if self._protection.withholds(path):
+            return _refuse(self._protection.draining, environ, start_response)
         if self._protection.exempts(path):
             return self.app(environ, start_response)
         if not self.intake.enter():
+            self._counts.turned_away()
             return _refuse(self._protection.draining, environ, start_response)
+        request = _Request(self.intake, self._counts)
         try:
-            body, in_hand = self._guarded(path, environ, start_response)
+            body, in_hand = self._guarded(path, environ, start_response, request)
         except BaseException:
-            self.intake.leave()
+            request.leave()
             raise
         if not in_hand:
-            self.intake.leave()
+            request.leave()
         return body
 
     def _guarded(
-        self, path: str, environ: Environ, start_response: StartResponse
+        self, path: str, environ: Environ, start_response: StartResponse, request: _Request
     ) -> tuple[Iterable[bytes], bool]:
         """The body, and whether its end is still to come."""
         breaker = self._protection.breaker_for(path)
@@ -52,11 +57,12 @@ class ReliabilityMiddleware(ProtectedApp[App]):
             permit = breaker.admit() if breaker is not None else None
         except CircuitOpenError as error:
             return _refuse(refusal(error.retry_after), environ, start_response), False
-        exchange = Exchange(permit)
+        request.exchange = exchange = Exchange(permit)
 
-        def starting(status: str, *rest: Any) -> Any:
+        def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             exchange.head(int(status[:3]))
-            return start_response(status, *rest)
+            request.begins(headers)
+            return start_response(status, headers, *rest)
 
         def refuse(error: CircuitOpenError) -> Iterable[bytes] | None:
             answer = exchange.refusal_for(error)
@@ -74,7 +80,35 @@ class ReliabilityMiddleware(ProtectedApp[App]):
             exchange.fail(error)
             raise
         kind = _SizedBody if hasattr(body, "__len__") else _Body
-        return kind(body, exchange, self.intake, refuse), True
+        return kind(body, exchange, request, refuse), True
+
+
+class _Request:
+    """One request in hand, until it ends or turns out to be a stream that nobody should wait for."""
+
+    __slots__ = ("_counts", "_gone", "_intake", "exchange")
+
+    def __init__(self, intake: Intake, counts: RequestCounts) -> None:
+        self._intake = intake
+        self._counts = counts
+        self._gone = False
+        self.exchange: Exchange | None = None
+
+    def begins(self, headers: list[tuple[str, str]]) -> None:
+        """An event stream may last for hours, and its client comes again by itself when it is cut."""
+        if any(name.lower() == "content-type" and "text/event-stream" in value for name, value in headers):
+            self.leave()
+
+    def leave(self) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        if self.exchange is None:  # a breaker refused
+            self._intake.leave()
+            return
+        seconds = self.exchange.seconds
+        self._intake.leave(seconds)
+        self._counts.ended(self.exchange.status, seconds)
 
 
 class _Body:
@@ -84,13 +118,13 @@ class _Body:
         self,
         body: Iterable[bytes],
         exchange: Exchange,
-        intake: Intake,
+        request: _Request,
         refuse: Callable[[CircuitOpenError], Iterable[bytes] | None],
     ) -> None:
         self._body = body
         self._parts: Iterator[bytes] | None = None
         self._exchange = exchange
-        self._intake = intake
+        self._request = request
         self._refuse = refuse
         self._closed = False
 
@@ -132,7 +166,7 @@ class _Body:
         finally:
             self._exchange.lose()
             self._exchange.end()
-            self._intake.leave()
+            self._request.leave()
 
 
 class _SizedBody(_Body):

@@ -18,10 +18,15 @@ from typing import Any
 import structlog
 from billiard.process import current_process
 from celery import bootsteps, signals
+from celery.worker import state
 
+from regrow import drain
 from regrow.breakers.history import declare
+from regrow.configuration import configure
 from regrow.dead_letters import service as dead_letters
 from regrow.dead_letters.routes import unloadable
+from regrow.drain import record
+from regrow.drain.record import Course
 from regrow.engine import get_engine
 from regrow.errors import RegrowError
 from regrow.logs import configure_logging
@@ -99,18 +104,22 @@ def let_go(**_: Any) -> None:
 
 
 class Drain(bootsteps.StartStopStep):
-    """Worker step: watches the limit of a drain, in the watchdog's thread."""
+    """Worker step: watches the limit of a drain, in the watchdog's thread, and tells of its course."""
 
     requires = ("worker.heartbeat:WorkerHeartbeat",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._asked_at: float | None = None
-        self._told = False
+        self._course: Course | None = None
         self._forced_at: float | None = None
+        self._left = 0
+        """Tasks that were still running when time was up."""
 
     def start(self, worker: Any) -> None:
         self._app = worker.app
+        self._node = worker.hostname
+        configure(redis_url=get_engine().settings.redis.url.get_secret_value())  # where its course is told
         self._limit = get_engine().settings.shutdown.timeout
         self._watchdog: Watchdog = worker.regrow_watchdog
         self._watchdog.duties.append(self._look)
@@ -125,16 +134,25 @@ class Drain(bootsteps.StartStopStep):
             self._watchdog.watching = False
 
     def _finished(self, **_: Any) -> None:
+        """Everything has stopped; what still ran is back in its queue."""
         if self._asked_at is not None and self._forced_at is None:
             log.info("drain.finished", seconds=round(time.monotonic() - self._asked_at, 1))
+        drain.this_process().clean_up()
+        if self._course is not None:
+            left = self._left if self._forced_at is not None else 0
+            record.keep_now(self._course.over(in_hand=left, at=time.time()))
 
     def _look(self) -> None:
         if self._asked_at is None:
             return
         self._watchdog.heart.beat("draining")
-        if not self._told:
-            self._told = True
-            log.info("drain.started", limit=self._limit)
+        if self._course is None:
+            in_hand = len(state.active_requests)
+            self._course = Course(
+                *("worker", self._node, os.getpid(), "signal", time.time(), self._limit, in_hand, in_hand)
+            )
+            log.info("drain.started", limit=self._limit, in_hand=in_hand)
+            record.keep_soon(self._course)
         waited = time.monotonic() - self._asked_at
         if self._forced_at is None and waited > self._limit:
             self._force()
@@ -144,6 +162,12 @@ class Drain(bootsteps.StartStopStep):
 
     def _force(self) -> None:
         self._forced_at = time.monotonic()
-        log.warning("drain.timed_out", limit=self._limit, remedy="what still runs goes back into its queue")
+        self._left = len(state.active_requests)
+        log.warning(
+            "drain.timed_out",
+            limit=self._limit,
+            in_hand=self._left,
+            remedy="what still runs goes back into its queue",
+        )
         self._app.conf.worker_soft_shutdown_timeout = 0
         os.kill(os.getpid(), signal.SIGQUIT)

@@ -133,7 +133,11 @@ class StartupSettings(Section):
 
 class ShutdownSettings(Section):
     timeout: Seconds
-    """The soft shutdown; the container's grace period must be at least 15 s longer."""
+    """How long work in hand is waited for; the container's grace period must be at least 15 s longer."""
+    notice: Annotated[float, Field(ge=0, le=60)]
+    """Web: how long new requests are still taken after readiness has begun to say no."""
+    linger: Annotated[float, Field(ge=0, le=60)]
+    """Web: how long new requests are answered with 503, at least, before it stops listening."""
 
 
 class ScheduleSettings(Section):

@@ -9,6 +9,8 @@ import sys
 import structlog
 import uvicorn
 
+from regrow import drain
+from regrow.configuration import configure
 from regrow.engine import Engine
 from regrow.errors import RegrowError, SettingsError
 from regrow.logs import configure_logging
@@ -49,10 +51,15 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings, listening: socket.socket) -> int:
-    """Run the server on this socket; requests in hand get ``shutdown.timeout`` seconds."""
+    """Run the server on this socket until a signal; it drains first, and goes on listening meanwhile."""
     engine = Engine(impatient(settings))
+    ours = drain.this_process()
+    ours.process = "web"
+    told = settings.shutdown
+    ours.set_times(timeout=told.timeout, notice=told.notice, linger=told.linger)
+    configure(redis_url=settings.redis.url.get_secret_value())  # where the end of the drain is told
     config = uvicorn.Config(
-        create_app(engine),
+        create_app(engine, ours, drain_on_signals=True),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -62,7 +69,7 @@ def serve(settings: Settings, listening: socket.socket) -> int:
         h11_max_incomplete_event_size=32 * 1024,
     )
     server = uvicorn.Server(config)
-    # uvicorn raises the signal again once it has stopped; a clean stop is exit 0, not death by signal.
+    # Before it serves, and so before the drain listens, a signal ends it as cleanly: exit 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     logger.info("web.starting", host=settings.web.host, port=settings.web.port)

@@ -55,7 +55,7 @@ class Door:
         """The verdict on whoever asks for detail."""
         given = _given_key(request)
         if given is not None:
-            return self.try_key(given, _address(request))
+            return self.try_key(given, address_of(request))
         return Verdict.WELCOME if self.signed_in(request) else self._unwelcome()
 
     def judge_page(self, request: Request) -> Verdict:
@@ -66,7 +66,12 @@ class Door:
 
     def judge_intake(self, request: Request) -> Verdict:
         """The verdict on whoever brings messages: a key must be given, a browser's session will not do."""
-        return self._try_keys((self.intake_key, self.key), _given_key(request), _address(request))
+        return self._try_keys((self.intake_key, self.key), _given_key(request), address_of(request))
+
+    def judge_act(self, request: Request) -> Verdict:
+        """The verdict on whoever acts by HTTP: the key itself must be given, so that no site can ride on a
+        browser's session."""
+        return self._try_keys((self.key,), _given_key(request), address_of(request))
 
     def try_key(self, given: str, address: str) -> Verdict:
         """Judge a key; wrong ones are counted, and after too many nothing is compared for a while."""
@@ -95,14 +100,14 @@ class Door:
     def is_local(self, request: Request) -> bool:
         """Asked from this machine, and not passed on by a proxy, which would make everybody local."""
         forwarded = any(name in request.headers for name in _FORWARDED)
-        return self._open_locally and is_loopback(_address(request)) and not forwarded
+        return self._open_locally and is_loopback(address_of(request)) and not forwarded
 
     def refusal(self, request: Request, verdict: Verdict) -> HTTPException:
         """The refusal as an HTTP error, with the remedy."""
         if verdict is Verdict.NO_KEY_SET:
             return HTTPException(403, NO_KEY)
         if verdict is Verdict.WAIT:
-            wait = max(1, round(self.guesses.wait(_address(request), time.monotonic())))
+            wait = max(1, round(self.guesses.wait(address_of(request), time.monotonic())))
             return HTTPException(
                 429, f"too many wrong keys; try again in {wait} s", {"Retry-After": str(wait)}
             )
@@ -127,7 +132,8 @@ def _given_key(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Where a request comes from; empty when the server does not say."""
     return request.client.host if request.client else ""
 
 
@@ -139,6 +145,13 @@ def the_door(request: Request) -> Door:
 def need_key(request: Request, door: Annotated[Door, Depends(the_door)]) -> None:
     """A dependency of endpoints that show detail."""
     verdict = door.judge(request)
+    if verdict is not Verdict.WELCOME:
+        raise door.refusal(request, verdict)
+
+
+def need_act_key(request: Request, door: Annotated[Door, Depends(the_door)]) -> None:
+    """A dependency of endpoints that change something."""
+    verdict = door.judge_act(request)
     if verdict is not Verdict.WELCOME:
         raise door.refusal(request, verdict)
 
@@ -163,6 +176,7 @@ def need_intake_key(request: Request, door: Annotated[Door, Depends(the_door)]) 
         raise door.refusal(request, verdict)
 
 
+ActOnly = Depends(need_act_key)
 DetailOnly = Depends(need_key)
 IntakeOnly = Depends(need_intake_key)
 PageOnly = Depends(need_page)

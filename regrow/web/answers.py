@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from regrow.drain import Drain
 from regrow.web.reading import Reader
 
 
@@ -20,5 +21,11 @@ def the_start(request: Request) -> datetime:
     return since
 
 
+def the_drain(request: Request) -> Drain:
+    drain: Drain = request.app.state.drain
+    return drain
+
+
+TheDrain = Annotated[Drain, Depends(the_drain)]
 TheReader = Annotated[Reader, Depends(the_reader)]
 TheStart = Annotated[datetime, Depends(the_start)]

@@ -16,18 +16,41 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 
+from regrow.asgi import ReliabilityMiddleware
+from regrow.drain import Drain
 from regrow.engine import Engine
+from regrow.intake import Intake as Requests
 from regrow.version import __version__
-from regrow.web import breakers, dead_letters, health, intake, metrics, overview, reports, sign_in, status
+from regrow.web import (
+    breakers,
+    dead_letters,
+    health,
+    intake,
+    metrics,
+    overview,
+    reliability,
+    reports,
+    sign_in,
+    status,
+)
 from regrow.web.access import DetailOnly, Door, SignInWantedError
 from regrow.web.pages import page
 from regrow.web.problems import problem
 from regrow.web.reading import Reader
 from regrow.web.shield import BodyLimit, HeadAsGet, KnownHosts, SecurityHeaders
 
+OBSERVERS = ("/health", "/metrics", "/reliability", "/status")
+"""Paths that answer to the end: whoever watches a process wants to see it drain."""
 
-def create_app(engine: Engine) -> FastAPI:
-    """The web application on this engine's settings and stores; nothing is connected yet."""
+
+def create_app(engine: Engine, drain: Drain | None = None, *, drain_on_signals: bool = False) -> FastAPI:
+    """The web application on this engine's settings and stores; nothing is connected yet.
+
+    ``drain``: how the process that serves it stops; ``drain_on_signals``: it is the process's own drain, and
+    SIGTERM and SIGINT begin it.
+    """
+    requests = Requests()
+    drain = drain or Drain(intakes=[requests])
     settings = engine.settings
     app = FastAPI(
         title="Regrow",
@@ -42,8 +65,20 @@ def create_app(engine: Engine) -> FastAPI:
     app.state.reader = Reader(engine)
     app.state.since = engine.clock()
     app.state.intake = intake.Intake()
+    app.state.drain = drain
 
-    for noun in (health, breakers, dead_letters, intake, metrics, status, reports, overview, sign_in):
+    for noun in (
+        health,
+        breakers,
+        reliability,
+        dead_letters,
+        intake,
+        metrics,
+        status,
+        reports,
+        overview,
+        sign_in,
+    ):
         app.include_router(noun.router)
     app.add_api_route("/openapi.json", app.openapi, dependencies=[DetailOnly], include_in_schema=False)
     app.mount("/static", _KeptFiles(directory=Path(__file__).parent / "static"))
@@ -56,6 +91,14 @@ def create_app(engine: Engine) -> FastAPI:
     app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, limit=settings.web.max_content_length)
     app.add_middleware(KnownHosts, bound_to=settings.web.host, hosts=settings.web.allowed_hosts)
+    app.add_middleware(
+        ReliabilityMiddleware,
+        exempt=OBSERVERS,
+        readiness=(),  # /health/ready knows itself
+        intake=requests,
+        name="regrow",
+        drain_on_signals=drain_on_signals,
+    )
     app.add_middleware(SecurityHeaders)
     return app
 

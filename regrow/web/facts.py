@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from regrow import counters, jobs
 from regrow.breakers import BreakerStatus, list_breakers
 from regrow.database import migrating
 from regrow.dead_letters import service as dead_letters
 from regrow.dead_letters.ledger import Ledger
+from regrow.drain import record
+from regrow.drain.record import Course
 from regrow.engine import Engine
 from regrow.errors import StoreUnavailableError
 from regrow.health import service as health
@@ -25,6 +29,11 @@ def overview(engine: Engine) -> Overview:
 
 def breakers(engine: Engine) -> Sequence[BreakerStatus]:
     return list_breakers(engine.redis)
+
+
+def drains(engine: Engine) -> tuple[Sequence[Course], Sequence[Course]]:
+    """Processes that drain now, and the ends of others, newest first."""
+    return record.read(engine.redis, engine.clock().timestamp())
 
 
 def letters(engine: Engine) -> LetterCounts:
@@ -47,6 +56,23 @@ def newest_reports(engine: Engine, limit: int = 8) -> Sequence[ReportSummary]:
 
 def report(engine: Engine, report_id: str) -> ReportRow:
     return reports.get(engine, report_id)
+
+
+def latest_uptime(engine: Engine) -> Mapping[str, Any]:
+    """The uptime of each check in the newest hourly report; None where too little is known of it."""
+    newest = next((kept for kept in reports.list_reports(engine, limit=8) if kept.kind == "hourly"), None)
+    if newest is None:
+        return {"period": None, "checks": {}}
+    told = json.loads(reports.get(engine, newest.id).json)
+    checks = {
+        check["name"]: {
+            "uptime": check["uptime"] if check["sufficient"] else None,
+            "coverage": check["coverage"],
+            "target_met": check["target_met"],
+        }
+        for check in told["checks"]
+    }
+    return {"period": told["period"], "checks": checks}
 
 
 def counts(engine: Engine) -> Mapping[str, Mapping[counters.Labels, int]]:

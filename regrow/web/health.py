@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.encoders import jsonable_encoder
 from starlette.responses import JSONResponse
 
+from regrow.drain import Drain
 from regrow.health.rules import CheckView, Overview
 from regrow.version import __version__
 from regrow.web import facts, jobs
 from regrow.web.access import DetailOnly
-from regrow.web.answers import TheReader, TheStart
+from regrow.web.answers import TheDrain, TheReader, TheStart
 from regrow.web.breakers import breakers_json
 from regrow.web.dead_letters import letters_json
 from regrow.web.reading import Fact, Known, Unknown
@@ -43,9 +45,11 @@ async def live() -> Mapping[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/health/ready", responses={503: {"description": "a required dependency is away"}})
-async def ready(reader: TheReader) -> JSONResponse:
-    """Whether what this process needs is there: Redis, and the database with its tables."""
+@router.get("/health/ready", responses={503: {"description": "a required dependency is away, or draining"}})
+async def ready(reader: TheReader, drain: TheDrain) -> JSONResponse:
+    """Whether traffic may come: Redis is there, the database with its tables, and this process stays."""
+    if drain.begun:
+        return JSONResponse({"status": "draining"}, 503, {"Retry-After": "5"})
     redis, database = await asyncio.gather(
         reader.read(facts.redis_answers), reader.read(facts.database_is_ready)
     )
@@ -57,10 +61,10 @@ async def ready(reader: TheReader) -> JSONResponse:
 
 
 @router.get("/health", responses={503: {"description": "unhealthy or unknown"}})
-async def short(reader: TheReader) -> JSONResponse:
-    """One word for load balancers and passers-by: healthy, degraded, unhealthy or unknown."""
+async def short(reader: TheReader, drain: TheDrain) -> JSONResponse:
+    """One word for load balancers and passers-by, and whether this process is about to stop."""
     status = overall(await reader.read(facts.overview))
-    return JSONResponse({"status": status}, status_code(status))
+    return JSONResponse({"status": status, "drain": drain_json(drain)}, status_code(status))
 
 
 @router.get(
@@ -69,7 +73,7 @@ async def short(reader: TheReader) -> JSONResponse:
     response_class=HealthResponse,
     responses={503: {"description": "unhealthy or unknown"}},
 )
-async def detailed(reader: TheReader, since: TheStart) -> HealthResponse:
+async def detailed(reader: TheReader, since: TheStart, drain: TheDrain) -> HealthResponse:
     """Everything that is known: checks with their age, breakers, dead letters, jobs."""
     checks, breakers, letters, runs = await asyncio.gather(
         reader.read(facts.overview),
@@ -87,6 +91,7 @@ async def detailed(reader: TheReader, since: TheStart) -> HealthResponse:
         "version": __version__,
         "time": now,
         "checks": checks_json(checks),
+        "drain": drain_json(drain),
         "circuit_breakers": breakers_json(breakers),
         "dead_letters": letters_json(letters, now),
         "jobs": jobs.jobs_json(runs, engine.settings, now, since),
@@ -96,6 +101,13 @@ async def detailed(reader: TheReader, since: TheStart) -> HealthResponse:
 
 def overall(checks: Fact[Overview]) -> str:
     return checks.value.status if isinstance(checks, Known) else "unknown"
+
+
+def drain_json(drain: Drain) -> Mapping[str, Any]:
+    """How far this process is on its way out, ``since`` when in UTC."""
+    told = drain.status()
+    since = told["since"]
+    return {**told, "since": datetime.fromtimestamp(since, UTC).isoformat() if since else None}
 
 
 def checks_json(checks: Fact[Overview]) -> Mapping[str, Any]:

@@ -329,8 +329,7 @@ class TestARefusalInsideTheApplication:
         assert counted(breaker) == (0, 0)
 
 
-@pytest.mark.parametrize("kind", ["websocket", "lifespan"])
-def test_websockets_and_lifespan_pass_through_untouched(kind, make):
+def test_lifespan_passes_through_untouched(make):
     seen = []
 
     async def app(scope, receive, send):
@@ -340,11 +339,100 @@ def test_websockets_and_lifespan_pass_through_untouched(kind, make):
 
     async def send(message): ...
 
-    scope = {"type": kind, "path": "/api"}
+    scope = {"type": "lifespan"}
     guarded = ReliabilityMiddleware(app, {"/api": make()})
     guarded.intake.close()
     asyncio.run(guarded(scope, receive, send))
     assert seen == [(scope, receive, send)]
+
+
+class Socket:
+    """A server's side of a websocket."""
+
+    def __init__(self, app, *heard, extensions=None):
+        self.app = app
+        self.scope = {"type": "websocket", "path": "/talk", "extensions": extensions or {}}
+        self.heard = [{"type": "websocket.connect"}, *heard]
+        self.sent = []
+
+    async def receive(self):
+        if not self.heard:
+            await asyncio.Event().wait()
+        return self.heard.pop(0)
+
+    async def send(self, message):
+        self.sent.append(message)
+
+    async def go(self):
+        await self.app(self.scope, self.receive, self.send)
+        return self
+
+    @property
+    def kinds(self):
+        return [message["type"] for message in self.sent]
+
+
+class TestWebsocket:
+    async def talk(self, scope, receive, send):
+        while (message := await receive())["type"] != "websocket.disconnect":
+            answer = "accept" if message["type"] == "websocket.connect" else "send"
+            await send({"type": f"websocket.{answer}"})
+        self.code = message["code"]
+
+    def test_what_has_come_is_answered_then_both_sides_are_told_to_part(self):
+        async def scene():
+            guarded = ReliabilityMiddleware(self.talk)
+            socket = Socket(guarded, {"type": "websocket.receive", "text": "a"})
+            session = asyncio.create_task(socket.go())
+            while socket.heard:
+                await asyncio.sleep(0)
+            assert guarded.in_flight == 1
+            assert await guarded.drain(timeout=5)
+            await session
+            assert socket.kinds == ["websocket.accept", "websocket.send", "websocket.close"]
+            assert (socket.sent[-1]["code"], self.code) == (1012, 1012)
+
+        asyncio.run(scene())
+
+    def test_one_that_only_sends_is_told_at_its_next_send_after_the_grace(self, monkeypatch):
+        monkeypatch.setattr("regrow.websockets.GRACE", 0.0)
+
+        async def ticker(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.accept"})
+            while True:
+                await send({"type": "websocket.send", "text": "tick"})
+                await asyncio.sleep(0.01)
+
+        async def scene():
+            guarded = ReliabilityMiddleware(ticker)
+            socket = Socket(guarded)
+            session = asyncio.create_task(socket.go())
+            while len(socket.sent) < 3:
+                await asyncio.sleep(0)
+            assert await guarded.drain(timeout=5)
+            with pytest.raises(OSError, match="service restart"):
+                await session
+            assert socket.sent[-1]["code"] == 1012
+
+        asyncio.run(scene())
+
+    @pytest.mark.parametrize(
+        ("extensions", "kinds"),
+        [
+            ({}, ["websocket.close"]),
+            (
+                {"websocket.http.response": {}},
+                ["websocket.http.response.start", "websocket.http.response.body"],
+            ),
+        ],
+    )
+    def test_new_ones_are_refused_as_well_as_the_server_can_say_it(self, extensions, kinds):
+        guarded = ReliabilityMiddleware(self.talk)
+        guarded.intake.close()
+        socket = asyncio.run(Socket(guarded, extensions=extensions).go())
+        assert socket.kinds == kinds
+        assert guarded.intake.traffic.turned_away == 1
 
 
 class TestDrain:
@@ -376,6 +464,18 @@ class TestDrain:
             assert (await Client(guarded, "/new").go()).status == 200
 
         asyncio.run(scene())
+
+    def test_readiness_says_no_before_anything_else_and_connections_are_not_kept(self):
+        guarded = ReliabilityMiddleware(answers(200), readiness=["/ready"])
+        assert request(guarded, "/ready").status == 200
+        guarded.intake.announce()
+        assert request(guarded, "/ready/deep").status == 503
+        late = request(guarded, "/work")
+        assert (late.status, late.headers["connection"]) == (200, "close")
+        guarded.intake.close()
+        assert request(guarded, "/work").headers["connection"] == "close"
+        guarded.intake.reopen()
+        assert "connection" not in request(guarded, "/work").headers
 
     def test_says_when_the_time_was_too_short(self, caplog):
         async def app(scope, receive, send):

@@ -67,7 +67,14 @@ def test_the_code_follows_the_word(make_client: MakeClient, painted: Engine, sta
         connection.execute(sa.delete(check_results))
     LiveResults(painted.redis, 100, 60).write(results)
     answer = make_client(engine=painted).get("/health")
-    assert (answer.json(), answer.status_code) == ({"status": status}, code)
+    assert (answer.json()["status"], answer.status_code) == (status, code)
+    assert answer.json()["drain"] == {
+        "draining": False,
+        "phase": "serving",
+        "in_hand": 0,
+        "since": None,
+        "timed_out": False,
+    }
 
 
 def test_breakers_and_letters_have_endpoints_of_their_own(holder: TestClient) -> None:

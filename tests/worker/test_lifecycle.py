@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 
@@ -29,6 +30,9 @@ def test_sigterm_lets_the_task_in_hand_finish_and_exits_0(
         assert around.began("too late") == 0
         assert program.says("drain.started")
         assert program.says("drain.finished")
+        assert not program.says("drain.not_recorded")
+        (told,) = map(json.loads, around.traces.lrange("regrow:{drain}:ended", 0, -1))
+        assert (told["process"], told["in_hand_at_start"], told["timed_out"]) == ("worker", 1, False)
         assert not (around.home / "run" / "worker.heartbeat").exists()
         assert not around.traces.exists("regrow:{heartbeat}:worker:worker@test")
 
@@ -47,6 +51,8 @@ def test_a_drain_that_takes_too_long_gives_its_task_back_to_the_queue(
         assert 1 < time.monotonic() - asked < 10
         assert program.says("drain.timed_out")
         assert not program.says("drain.finished")
+        (told,) = map(json.loads, around.traces.lrange("regrow:{drain}:ended", 0, -1))
+        assert (told["in_hand"], told["timed_out"]) == (1, True)
     with running(worker(around, "second")) as second:
         ready(second)
         eventually(lambda: around.began("long") == 2, 15, what="the next worker gets it")
