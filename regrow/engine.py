@@ -45,6 +45,9 @@ class Sender(Protocol):
         StoreUnavailableError when the broker is away.
         """
 
+    def look(self, queue: str) -> Any:
+        """What waits in a queue, as a ``QueueLook``; nothing is taken. StoreUnavailableError: broker away."""
+
 
 class Engine:
     """Settings and stores of one process. Everything is opened on first use."""

@@ -12,14 +12,16 @@ import queue
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from regrow.celery.in_hand import InHand
 from regrow.celery.messages import Failure
 from regrow.dead_letters import unfiled
 from regrow.dead_letters.classes import parse
+from regrow.dead_letters.second_copies import Mark
 from regrow.dead_letters.spool_shipping import Destination
 from regrow.errors import StoreUnavailableError
 from regrow.failures import FailureClass
@@ -58,6 +60,9 @@ class Sink(Protocol):
     def settled(self, letter_id: str) -> bool:
         """Whether this letter is known to be settled; False when that cannot be learned quickly."""
 
+    def mark(self, attempts: Mapping[str, Mark]) -> None:
+        """These redriven attempts (LETTER:TOKEN) are in hand here. May fail: it is a favour."""
+
     def destination(self) -> Destination:
         """Where a spool in front of this sink ships to."""
 
@@ -84,6 +89,7 @@ class Capturer:
         self._classify = classify
         self.sink = sink
         self.home = home
+        self.in_hand = InHand(sink.mark)
         self._sleep = sleep
         self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

@@ -101,6 +101,12 @@ class CapturingRequest:
                     self._tell(attempt, None, lambda: succeed(outcome, **more))
 
             self.on_success = on_success
+            self.regrow_capturer.in_hand.note(attempt, "received")
+
+    def on_accepted(self, pid: int, time_accepted: float) -> Any:
+        if attempt := self._attempt():
+            self.regrow_capturer.in_hand.note(attempt, "started")
+        return super().on_accepted(pid, time_accepted)  # type: ignore[misc]
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         error = exc_info.exception

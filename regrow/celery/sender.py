@@ -6,17 +6,21 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kombu.exceptions import KombuError
 
+from regrow.celery import queue_look
 from regrow.celery.queues import queue as own_queue
 from regrow.dead_letters.home import HomeMessage, Raw
 from regrow.dead_letters.posting import Posting
+from regrow.dead_letters.second_copies import QueueLook
 from regrow.errors import RouteError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from regrow.settings import Settings
+
+T = TypeVar("T")
 
 _IDLE = 5.0
 """Seconds after which a channel is no longer trusted to be alive."""
@@ -90,6 +94,9 @@ class CelerySender:
     def exists(self, *, queue: str = "", exchange: str = "") -> bool | None:
         return self._way_home.exists(queue, exchange)
 
+    def look(self, queue: str) -> QueueLook:
+        return self._way_home.look(queue)
+
 
 class _WayHome:
     """One connection for messages that must not be published twice: nothing is tried again after sending."""
@@ -119,25 +126,42 @@ class _WayHome:
                 raise RouteError(_unroutable(posting))
 
     def exists(self, queue: str, exchange: str) -> bool | None:
+        def ask() -> bool | None:
+            if not self._is_rabbitmq():
+                return None
+            # Passive: it asks, and declares nothing.
+            if queue:
+                self._channel.queue_declare(queue, passive=True)
+            else:
+                self._channel.exchange_declare(exchange, "direct", passive=True)
+            return True
+
+        nothing: bool | None = False
+        return self._asked(ask, nothing)
+
+    def look(self, queue: str) -> QueueLook:
+        def ask() -> QueueLook:
+            if not self._is_rabbitmq():
+                return queue_look.in_redis(self._channel, queue)
+            _, waiting, consumers = self._channel.queue_declare(queue, passive=True)
+            return QueueLook(waiting, consumers)
+
+        return self._asked(ask, missing=QueueLook(0))
+
+    def _asked(self, ask: Callable[[], T], missing: T) -> T:
+        """What the broker answers, ``missing`` if it has no such thing."""
         with self._lock:
             try:
                 self._open()
-                if not self._is_rabbitmq():
-                    return None
-                # Passive: it asks, and declares nothing.
-                if queue:
-                    self._channel.queue_declare(queue, passive=True)
-                else:
-                    self._channel.exchange_declare(exchange, "direct", passive=True)
+                return ask()
             except self._outages() as error:
                 self._drop()
                 code = getattr(error, "reply_code", None)
                 if code == 404:
-                    return False
+                    return missing
                 if code in _MISTAKES:
                     raise RouteError(f"the broker does not let us look: {error}") from error
                 raise StoreUnavailableError(f"the broker did not answer: {error}") from error
-            return True
 
     def _publish(self, posting: Posting) -> None:
         from kombu import Producer

@@ -13,7 +13,9 @@ from regrow.celery.messages import Failure
 from regrow.celery.queues import CAPTURE
 from regrow.celery.sender import CelerySender
 from regrow.clock import utc_now
+from regrow.dead_letters import started_marks
 from regrow.dead_letters.captured import Capture, to_wire
+from regrow.dead_letters.second_copies import Mark
 from regrow.dead_letters.settled_marks import SettledMarks
 from regrow.dead_letters.spool_entries import Outcome
 from regrow.dead_letters.spool_shipping import BrokerDestination, Destination, regrows_redis
@@ -106,6 +108,9 @@ class StoreSink:
     def settled(self, letter_id: str) -> bool:
         return self._marks.has(self._engine.redis, letter_id)
 
+    def mark(self, attempts: Mapping[str, Mark]) -> None:
+        started_marks.write(self._engine.redis, attempts)
+
     def destination(self) -> Destination:
         from regrow.dead_letters.receiving import EngineDestination
 
@@ -141,6 +146,10 @@ class BrokerSink:
     def settled(self, letter_id: str) -> bool:
         return self._redis is not None and self._marks.has(self._redis, letter_id)
 
+    def mark(self, attempts: Mapping[str, Mark]) -> None:
+        if self._redis is not None:
+            started_marks.write(self._redis, attempts)
+
     @cached_property
     def _redis(self) -> Any | None:
         return regrows_redis(timeout=0.5)  # asked in the event loop
@@ -169,6 +178,9 @@ class SpoolSink:
 
     def settled(self, letter_id: str) -> bool:
         return self._behind.settled(letter_id)
+
+    def mark(self, attempts: Mapping[str, Mark]) -> None:
+        self._behind.mark(attempts)
 
     def destination(self) -> Destination:
         return self._behind.destination()

@@ -238,11 +238,19 @@ def _print_redrives(attempts: tuple[Attempt, ...]) -> None:
     print_table(
         [Column("REDRIVEN", whole=True), Column("OUTCOME"), Column("ERROR")],
         [
-            (when(attempt.leased_at), attempt.outcome or "in flight", attempt.error or "")
+            (when(attempt.leased_at), attempt.outcome or "in flight", attempt.error or _held(attempt))
             for attempt in attempts
         ],
         empty="",
     )
+
+
+def _held(attempt: Attempt) -> str:
+    """Why no second copy was sent when the deadline had passed."""
+    if not attempt.holds:
+        return ""
+    times = "once" if attempt.holds == 1 else f"{attempt.holds} times"
+    return f"late; waited for ({times}): {attempt.held_for}"
 
 
 def _published_to(letter: Letter) -> str | None:

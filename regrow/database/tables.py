@@ -88,6 +88,7 @@ dead_letters = Table(
     Column("rank", UtcDateTime, comment="its place in its service's queue; null: it waits behind another"),
     Column("waits", Integer, nullable=False, server_default="0", comment="failures in a row at no cost"),
     Column("losses", Integer, nullable=False, server_default="0", comment="workers that died while it ran"),
+    Column("crashes", Integer, nullable=False, server_default="0"),  # redrivers in a row that died with it
     Column("useful_until", UtcDateTime, comment="not sent any more after this"),
     Column("order_key", key(190), comment="one of a key at a time, in the order of capture"),
     Column("inflight_key", key(190), comment="its order key while it is leased or dispatched"),
@@ -131,6 +132,8 @@ dead_letter_attempts = Table(
     Column("service", key(190), comment="the letter's"),
     Column("failure_class", key(64)),
     Column("data_key", key(36)),  # the error is sealed with it; NULL: it is not sealed
+    Column("holds", Integer, nullable=False, server_default="0"),  # looks at which no copy was sent yet
+    Column("held_for", String(255)),  # why, at the last of them
     Index(None, "letter_id", "leased_at"),
     Index(None, "service", "ended_at"),
 )

@@ -212,6 +212,31 @@ def in_flight(connection: sa.Connection, sent: Sequence[tuple[str, str]]) -> lis
     return [pair for pair in sent if pair in current]
 
 
+def unanswered(connection: sa.Connection, now: datetime, limit: int) -> list[tuple[Letter, datetime]]:
+    """Dispatched letters whose deadline has passed, with the time of their dispatch; takes no lock."""
+    query = (
+        sa.select(dead_letters, attempts.dispatched_at)
+        .join(dead_letter_attempts, attempts.token == letters.lease_token)
+        .where(letters.state == State.DISPATCHED, letters.deadline <= now)
+        .order_by(letters.deadline)
+        .limit(limit)
+    )
+    rows = connection.execute(query).mappings()
+    return [(letter_of(row), row["dispatched_at"] or row["created_at"]) for row in rows]
+
+
+def hold(connection: sa.Connection, late: Sequence[Letter], why: str, until: datetime) -> None:
+    """Wait for these dispatched letters until ``until``; the caller holds their rows' locks."""
+    connection.execute(
+        sa.update(dead_letters).where(letters.id.in_([letter.id for letter in late])).values(deadline=until)
+    )
+    connection.execute(
+        sa.update(dead_letter_attempts)
+        .where(attempts.token.in_([letter.lease_token for letter in late]))
+        .values(holds=attempts.holds + 1, held_for=why)
+    )
+
+
 def no_longer_useful(connection: sa.Connection, now: datetime, limit: int) -> list[Letter]:
     """Pending letters whose usefulness is over, locked for the caller."""
     query = (

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from random import Random
 
 import sqlalchemy as sa
@@ -11,39 +14,86 @@ import structlog
 from regrow.dead_letters import leasing, ordering, rules, store
 from regrow.dead_letters.policies import patience
 from regrow.dead_letters.rules import AttemptOutcome, Next, Past, State
+from regrow.dead_letters.second_copies import Hold
 from regrow.dead_letters.store import Letter
+from regrow.dead_letters.tracing import Tracing
 from regrow.engine import Engine
 from regrow.failures import FailureClass
 
 logger = structlog.get_logger(__name__)
 
 _CHUNK = 200
+_LOOK_AGAIN = 60.0
+"""Seconds until a letter that is waited for is looked at again."""
 _random = Random()  # noqa: S311 - spreads load, hides nothing
 
 
+@dataclass
+class Late:
+    """Letters whose lease or deadline has passed. ``awaited``: those that are waited for, by the reason."""
+
+    returned: int = 0
+    awaited: Counter[str] = field(default_factory=Counter)
+
+
 def return_overdue(engine: Engine) -> int:
-    """Letters whose worker died, or whose outcome never came, wait for their next redrive or for a person."""
-    total = 0
-    while moved := engine.database.run(lambda connection: _return_some(engine, connection)):
+    """:func:`look_after_overdue`; how many letters were returned."""
+    return look_after_overdue(engine).returned
+
+
+def look_after_overdue(engine: Engine) -> Late:
+    """Letters whose worker died, or whose outcome never came, wait for their next redrive or for a person.
+
+    But no letter whose message still waits in its queue, or runs, is sent a second time meanwhile.
+    """
+    tracing, late = Tracing(engine), Late()
+    while True:
+        with engine.database.snapshot() as connection:
+            unanswered = leasing.unanswered(connection, engine.clock(), _CHUNK)
+        holds = tracing.holds(unanswered) if unanswered else {}
+        moved, held = engine.database.run(
+            lambda connection, holds=holds: _return_some(engine, connection, holds)  # type: ignore[misc]
+        )
         for letter, after in moved:
             if after.state == State.QUARANTINED:
                 logger.warning("letter.quarantined", letter=letter.id, reason=after.reason)
-        total += len(moved)
-    return total
+        late.returned += len(moved)
+        late.awaited.update(hold.why for hold in held)
+        if not moved and not held:
+            break
+    for why, number in late.awaited.items():
+        logger.info("letter.awaited", letters=number, reason=why)
+    return late
 
 
-def _return_some(engine: Engine, connection: sa.Connection) -> list[tuple[Letter, Next]]:
+def _return_some(
+    engine: Engine, connection: sa.Connection, holds: Mapping[str, Hold | None]
+) -> tuple[list[tuple[Letter, Next]], list[Hold]]:
+    """What was moved, and why others are waited for. ``holds``: what is known of dispatched ones by token."""
     now = engine.clock()
     moved = []
+    waiting: dict[Hold, list[Letter]] = {}
     for letter in store.overdue(connection, now, _CHUNK):
+        token = letter.lease_token or ""
         if letter.state == State.LEASED:  # our worker's fault, not the letter's: due again at once
             outcome, after = AttemptOutcome.LEASE_EXPIRED, Next(State.PENDING, due_at=now)
+        elif token not in holds:  # it came due after we had looked
+            continue
+        elif hold := holds[token]:
+            waiting.setdefault(hold, []).append(letter)
+            continue
         else:
             outcome, after = AttemptOutcome.NO_OUTCOME, _after_silence(engine, letter)
         store.move(connection, letter, after, now=now)
-        store.end_attempts(connection, [letter.lease_token or ""], now, outcome)
+        store.end_attempts(connection, [token], now, outcome)
         moved.append((letter, after))
-    return moved
+    for hold, late in waiting.items():
+        leasing.hold(connection, late, hold.told, now + timedelta(seconds=_look_again(engine)))
+    return moved, [hold for hold, late in waiting.items() for _ in late]
+
+
+def _look_again(engine: Engine) -> float:
+    return min(_LOOK_AGAIN, engine.settings.dead_letters.outcome_deadline)
 
 
 def _after_silence(engine: Engine, letter: Letter) -> Next:

@@ -19,6 +19,8 @@ from regrow.dead_letters.home import HEADER, Raw
 
 EFFECT_KEY = "regrow-effect-key"
 """The header by which a consumer can tell repeats."""
+SENT_AT = "regrow-sent-at"
+"""The header that says when a letter was sent home, in ISO 8601: how old what waits in a queue is."""
 PROPERTIES = "regrow-properties"
 """Among a letter's headers: the AMQP properties that it had."""
 KEPT_PROPERTIES = ("message_id", "correlation_id", "type", "reply_to", "app_id", "priority", "timestamp")

@@ -66,7 +66,8 @@ def process_batch(
 ) -> dict[str, Any]:
     """Redrive due letters in batches until none is due or ``dead_letters.drain_budget`` seconds are used.
 
-    Returns counts of letters: returned (from dead workers), leased, dispatched, resolved (published with
+    Returns counts of letters: returned (from dead workers), awaited (late, and not sent again because their
+    message may still be there), leased, dispatched, resolved (published with
     confirm="publish", or run here), failed (run here), refused (by the service's breaker, at no cost),
     released (broker away), quarantined; of services: held (breaker open), unfinished (more is due, and it is
     worth another run at once). Safe to run twice at once.
@@ -74,7 +75,8 @@ def process_batch(
     """
     chosen = engine.settings.dead_letters
     done = dict.fromkeys(_COUNTED, 0)
-    done = {"returned": overdue.return_overdue(engine), **done}
+    late = overdue.look_after_overdue(engine)
+    done = {"returned": late.returned, "awaited": late.awaited.total(), **done}
     done["quarantined"] += overdue.park_useless(engine)
     ask = held or ask_breakers
     if only is not None:

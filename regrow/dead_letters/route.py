@@ -20,6 +20,14 @@ Settled = Literal["outcome", "publish", "return"]
 
 
 @dataclass(frozen=True)
+class Place:
+    """A queue in which messages wait to be run. ``broker``: one of the settings; None: Regrow's own."""
+
+    broker: str | None
+    queue: str
+
+
+@dataclass(frozen=True)
 class Outbound:
     """A letter on its way home, in the attempt that ``token`` stands for."""
 
@@ -65,6 +73,10 @@ class Route(Protocol):
     @property
     def breaker(self) -> str:
         """The circuit breaker that guards ``send``: the broker's, or the service's where it runs here."""
+
+    @property
+    def place(self) -> Place | None:
+        """Where the message waits, as far as that is one queue that its broker can be asked about."""
 
     def send(self, outbound: Outbound) -> None:
         """Hand the message over, or run it. Once: nothing is tried again in here.

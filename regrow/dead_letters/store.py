@@ -111,6 +111,8 @@ class Attempt:
     service: str | None = None
     failure_class: str | None = None
     data_key: str | None = None
+    holds: int = 0
+    held_for: str | None = None
 
 
 @dataclass(frozen=True)

@@ -253,6 +253,8 @@ class DeadLetterSettings(Section):
     """How long one worker may hold a letter before another may take it."""
     outcome_deadline: Seconds
     """How long a redriven letter may go without an outcome before it is due again."""
+    copy_patience: Annotated[float, Field(ge=0)]
+    """So much longer it is waited for, while nobody can tell whether its message waits or runs."""
     confirm: Literal["outcome", "publish"]
     """What settles a letter: its task's success, or the broker's word that it has the message."""
     max_body_bytes: Positive

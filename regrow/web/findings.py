@@ -78,6 +78,8 @@ def _redrive(summary: Summary) -> str:
         parts.append(f"{counted(summary['held'], 'service')} held back by an open breaker")
     if summary["returned"]:
         parts.append(f"{counted(summary['returned'], 'letter')} taken back that nobody answered for")
+    if summary.get("awaited"):  # runs of before did not count them
+        parts.append(f"{counted(summary['awaited'], 'late letter')} still queued or running")
     return "; ".join(parts) or "No letter was due"
 
 

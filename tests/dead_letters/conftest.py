@@ -12,6 +12,7 @@ from regrow.database import Database
 from regrow.dead_letters.captured import Capture, of_message
 from regrow.dead_letters.home import HEADER, HomeMessage
 from regrow.dead_letters.posting import Posting
+from regrow.dead_letters.second_copies import QueueLook
 from regrow.engine import Engine
 from regrow.errors import RouteError, StoreUnavailableError
 
@@ -36,6 +37,7 @@ class Post:
     posted: list[Posting] = field(default_factory=list)
     away: bool = False
     no_queue: bool = False
+    queues: dict[str, QueueLook] = field(default_factory=dict)
 
     def send(self, task: str, kwargs: dict[str, object], *, queue: str) -> None:
         if self.away:
@@ -58,6 +60,11 @@ class Post:
         if self.away:
             raise StoreUnavailableError("the broker is away")
         return not self.no_queue
+
+    def look(self, queue: str) -> QueueLook:
+        if self.away:
+            raise StoreUnavailableError("the broker is away")
+        return self.queues.get(queue, QueueLook(0))
 
     @property
     def attempts(self) -> list[str]:

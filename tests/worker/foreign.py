@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import celery
 import redis
@@ -23,4 +24,6 @@ def pay(name: str) -> None:
     traces.rpush(f"began:{name}", os.getpid())
     if traces.exists("broken"):
         raise ValueError(f"{name} cannot be paid")
+    while traces.exists("stuck"):
+        time.sleep(0.05)
     traces.rpush(f"ended:{name}", os.getpid())

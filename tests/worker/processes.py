@@ -78,6 +78,14 @@ class Surroundings:
             )
             return [dict(row) for row in rows]
 
+    def holds(self, letter_id: str) -> int:
+        """How often it was late, and no copy was sent."""
+        import sqlite3
+
+        with contextlib.closing(sqlite3.connect(self.home / "regrow.sqlite3")) as database:
+            query = "SELECT COALESCE(SUM(holds), 0) FROM dead_letter_attempts WHERE letter_id = ?"
+            return int(database.execute(query, (letter_id,)).fetchone()[0])
+
     def job_runs(self, job: str) -> int:
         import sqlite3
 

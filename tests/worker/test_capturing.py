@@ -35,6 +35,8 @@ class Store:
         self.fail = fail
         self.kept: list[list[str]] = []
 
+    def mark(self, attempts: object) -> None: ...
+
     def keep(self, told: Sequence[Told]) -> None:
         self.fail(told)
         self.kept.append(names(told))

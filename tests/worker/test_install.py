@@ -48,6 +48,43 @@ def test_what_fails_in_another_app_becomes_letters_comes_home_and_settles_once(
         assert [around.ended(f"bill{number}") for number in range(3)] == [1, 1, 1]
 
 
+def test_a_redriven_task_that_runs_past_its_deadline_is_not_sent_a_second_time(
+    surroundings: MakeSurroundings, broker_url: str
+) -> None:
+    """Its worker says that it has it in hand, and what waits behind it is seen in its queue."""
+    around = surroundings(
+        broker_url,
+        REGROW_DEAD_LETTERS__OUTCOME_DEADLINE="1",
+        REGROW_DEAD_LETTERS__COPY_PATIENCE="600",  # RabbitMQ tells no more than that the queue is not empty
+        REGROW_SCHEDULE__PROCESS_DEAD_LETTER_QUEUE_BATCH="1",
+    )
+    foreign = Program(
+        around,
+        ["-A", "tests.worker.foreign", "worker", "-n", "foreign@test", "-c", "1", "--loglevel=INFO"],
+        around.home / "foreign.log",
+    )
+    around.traces.set("broken", 1)
+    with running(worker(around)) as program, running(foreign), running(beat(around)):
+        ready(program)
+        ready(foreign)
+        names = [f"bill{number}" for number in range(8)]  # more than the prefetch takes in hand
+        for name in names:
+            around.send("foreign.pay", name, queue="foreign")
+        eventually(lambda: len(around.letters()) == len(names), 30, what="eight failures")
+        around.traces.set("stuck", 1)
+        around.traces.delete("broken")
+        eventually(
+            lambda: all(around.holds(letter["id"]) >= 2 for letter in around.letters()),
+            60,
+            what="each was waited for twice",
+        )
+        assert sum(around.began(name) for name in names) == len(names) + 1
+        around.traces.delete("stuck")
+        eventually(lambda: states(around) == ["resolved"] * len(names), 30)
+        assert [around.ended(name) for name in names] == [1] * len(names)
+        assert {letter["attempts"] for letter in around.letters()} == {1}
+
+
 def states(around) -> list[str]:
     return sorted(letter["state"] for letter in around.letters())
 

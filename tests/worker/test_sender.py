@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 from kombu import Connection, Exchange, Queue
 
-from regrow.celery import CelerySender
+from regrow.celery import CelerySender, queue_look
 from regrow.dead_letters.home import Home, HomeMessage, Raw, compose
-from regrow.dead_letters.posting import EFFECT_KEY, Posting, kept_headers, posting_of
+from regrow.dead_letters.posting import EFFECT_KEY, SENT_AT, Posting, kept_headers, posting_of
+from regrow.dead_letters.second_copies import QueueLook
 from regrow.errors import RouteError, StoreUnavailableError
 from tests.servers import RedisServer, free_port
+from tests.waiting import eventually
 
 LETTER = HomeMessage(
     task="foreign.pay",
@@ -70,6 +73,45 @@ def test_a_queue_that_rabbitmq_does_not_have_is_a_route_error_and_the_next_lette
         sender.send_home(LETTER, queue=found.queue.name)
         assert found.get(timeout=5).headers["id"] == "bill-1"
         found.queue(connection.default_channel).delete()
+
+
+def test_a_look_into_a_queue_takes_nothing_and_tells_how_old_what_we_sent_is(
+    sender: CelerySender, broker_url: str, queue
+) -> None:
+    name = queue.queue.name
+    assert sender.look(name).waiting == 0
+    for _ in range(3):
+        queue.put({"live": True})
+    sent = [datetime(2026, 5, 4, 3, minute, tzinfo=UTC) for minute in (1, 2)]
+    for at in sent:
+        sender.send_home(replace(LETTER, headers={**LETTER.headers, SENT_AT: at.isoformat()}), queue=name)
+    for _ in range(3):
+        queue.put({"live": True})
+    if broker_url.startswith("redis"):
+        assert sender.look(name) == QueueLook(8, oldest=sent[0], whole=True)
+    else:
+        eventually(lambda: sender.look(name) == QueueLook(8, consumers=0))  # it counts a moment later
+    for _ in range(4):
+        queue.get(timeout=5).ack()
+    if broker_url.startswith("redis"):
+        assert sender.look(name) == QueueLook(4, oldest=sent[1], whole=True)
+    assert sender.look(f"none-{uuid.uuid4()}").waiting == 0
+
+
+def test_a_look_into_a_very_long_queue_is_bounded_in_number_and_in_bytes(
+    redis_url: str, make_settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = CelerySender.from_settings(make_settings(CELERY_BROKER_URL=redis_url))
+    with Connection(redis_url) as connection:
+        queue = connection.SimpleQueue(f"home-{uuid.uuid4()}")
+        for _ in range(queue_look.MOST_LOOKED + 1):
+            queue.put({"live": True})
+        assert sender.look(queue.queue.name) == QueueLook(queue_look.MOST_LOOKED + 1)
+        monkeypatch.setattr(queue_look, "MOST_LOOKED", 10_000)
+        assert sender.look(queue.queue.name).whole
+        monkeypatch.setattr(queue_look, "MOST_BYTES", 1_000)
+        assert not sender.look(queue.queue.name).whole
+        queue.queue(connection.default_channel).delete()
 
 
 def test_a_broker_that_is_away_is_said_to_be_and_found_again(own_redis: RedisServer) -> None:

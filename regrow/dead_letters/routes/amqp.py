@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from regrow.dead_letters.home import Raw
-from regrow.dead_letters.posting import Posting, posting_of
-from regrow.dead_letters.route import Outbound
+from regrow.dead_letters.posting import SENT_AT, Posting, posting_of
+from regrow.dead_letters.route import Outbound, Place
 from regrow.dead_letters.routes.brokers import breaker_of, declared_broker
 from regrow.dead_letters.store import Letter
 from regrow.engine import Engine
@@ -37,6 +37,10 @@ class Publication:
         where = Posting(self.exchange, self.routing_key, Raw(b"", "", "")).target
         return where if self.broker is None else f"{where} of broker {self.broker}"
 
+    @property
+    def place(self) -> Place | None:
+        return None if self.exchange else Place(self.broker, self.routing_key)
+
     def send(self, outbound: Outbound) -> None:
         body = outbound.body
         posting = posting_of(
@@ -47,7 +51,8 @@ class Publication:
             reference=outbound.reference,
             effect_key=outbound.effect_key,
         )
-        self.engine.sender_on(self.broker).publish(posting)
+        headers = {**posting.headers, SENT_AT: self.engine.clock().isoformat()}
+        self.engine.sender_on(self.broker).publish(replace(posting, headers=headers))
 
     def validate(self, outbound: Outbound) -> None:
         """Whether it is routed the broker says when it is sent."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from regrow.dead_letters.home import Home, HomeMessage, compose
-from regrow.dead_letters.posting import EFFECT_KEY
-from regrow.dead_letters.route import Outbound
+from regrow.dead_letters.posting import EFFECT_KEY, SENT_AT
+from regrow.dead_letters.route import Outbound, Place
 from regrow.dead_letters.routes.brokers import breaker_of
 from regrow.engine import Engine
 
@@ -33,6 +33,10 @@ class CeleryTask:
         where = f"task {self.home.task} on queue {self.home.queue}"
         return where if self.broker is None else f"{where} of broker {self.broker}"
 
+    @property
+    def place(self) -> Place:
+        return Place(self.broker, self.home.queue)
+
     def send(self, outbound: Outbound) -> None:
         self.engine.sender_on(self.broker).send_home(self._message(outbound), queue=self.home.queue)
 
@@ -54,4 +58,5 @@ class CeleryTask:
             # another one the header tells, in an app that has installed Regrow.
             callbacks=self.broker is None,
         )
-        return replace(message, headers={**message.headers, EFFECT_KEY: outbound.effect_key})
+        own = {EFFECT_KEY: outbound.effect_key, SENT_AT: self.engine.clock().isoformat()}
+        return replace(message, headers={**message.headers, **own})

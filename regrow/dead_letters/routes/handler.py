@@ -35,6 +35,7 @@ class HandlerCall:
 
     settled: Literal["return"] = "return"
     runs_here: Literal[True] = True
+    place: None = None
 
     @property
     def target(self) -> str:

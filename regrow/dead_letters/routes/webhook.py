@@ -51,6 +51,7 @@ class Webhook:
 
     settled: Literal["return"] = "return"
     runs_here: Literal[True] = True
+    place: None = None
 
     @property
     def target(self) -> str:

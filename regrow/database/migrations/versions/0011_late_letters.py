@@ -1,0 +1,33 @@
+"""How often a late letter was waited for, and how many redriving workers died with one in hand
+
+Each column is looked for first: MySQL commits every statement by itself, and a migration that was killed
+between two of them runs again.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+_COLUMNS = (
+    ("dead_letter_attempts", sa.Column("holds", sa.Integer(), nullable=False, server_default="0")),
+    ("dead_letter_attempts", sa.Column("held_for", sa.String(255), nullable=True)),
+    ("dead_letters", sa.Column("crashes", sa.Integer(), nullable=False, server_default="0")),
+)
+
+
+def upgrade() -> None:
+    inspector = sa.inspect(op.get_bind())
+    for table, column in _COLUMNS:
+        if column.name not in {found["name"] for found in inspector.get_columns(table)}:
+            op.add_column(table, column)
+
+
+def downgrade() -> None:
+    for table, column in reversed(_COLUMNS):
+        op.drop_column(table, column.name)
