@@ -13,6 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -25,7 +26,7 @@ from regrow.dead_letters import service, unfiled
 from regrow.dead_letters.captured import Capture, from_wire, of_message
 from regrow.dead_letters.classes import Cause
 from regrow.dead_letters.spool_parcels import Parcel
-from regrow.engine import get_engine
+from regrow.engine import Engine, get_engine
 from regrow.errors import LetterRefusedError, StoreUnavailableError
 from regrow.jobs import record
 
@@ -43,15 +44,29 @@ def capture(self: Task[Any, Any], /, message: Any = None, **options: Any) -> str
     ``message`` and ``options`` are those of :func:`regrow.dead_letters.capture`; or ``capture=`` is what
     :func:`regrow.dead_letters.captured.to_wire` wrote.
     """
+    call = Call(str(self.request.id), {"message": message, **options}, self.request.retries)
+    return capture_together([call])[0]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One message of ``capture``: the id of its task, its arguments, and how often it was retried."""
+
+    task_id: str
+    payload: Mapping[str, Any]
+    retries: int = 0
+
+
+def capture_together(calls: Sequence[Call]) -> list[str | None]:
+    """What ``capture`` does, for many of its messages in one transaction; their results in order.
+
+    Reject: the database is away; all of them belong back in their queue.
+    """
     engine = get_engine()
-    event_id = str(self.request.id)
-    payload = {"message": message, **options}
-    try:
-        captured = service.checked(engine, _captured(payload, event_id))
-    except LetterRefusedError as error:
-        unfiled.write(engine.settings.home, event_id, payload, error)
-        return None
-    return _or_back_to_the_broker(lambda: service.capture(engine, captured))
+    kept = [_kept_or_unfiled(engine, call.payload, call.task_id) for call in calls]
+    good = [captured for captured in kept if captured is not None]
+    _or_back_to_the_broker(lambda: service.capture_many(engine, good), calls)
+    return [None if captured is None else captured.event_id for captured in kept]
 
 
 @shared_task(bind=True, name="regrow.dead_letters.capture_many", ignore_result=False)
@@ -61,13 +76,11 @@ def capture_many(self: Task[Any, Any], /, messages: Sequence[Mapping[str, Any]])
     The event ids are the result, in order. One that cannot be kept holds up none of the others.
     """
     engine = get_engine()
-    good = []
-    for number, payload in enumerate(messages):
-        event_id = f"{self.request.id}:{number}"
-        try:
-            good.append(service.checked(engine, _captured(payload, event_id)))
-        except LetterRefusedError as error:
-            unfiled.write(engine.settings.home, event_id, payload, error)
+    kept = [
+        _kept_or_unfiled(engine, payload, f"{self.request.id}:{number}")
+        for number, payload in enumerate(messages)
+    ]
+    good = [captured for captured in kept if captured is not None]
     return _or_back_to_the_broker(lambda: service.capture_many(engine, good))
 
 
@@ -173,6 +186,15 @@ def fold_dead_letter_ledger() -> dict[str, Any]:
         return run.summary
 
 
+def _kept_or_unfiled(engine: Engine, payload: Mapping[str, Any], event_id: str) -> Capture | None:
+    """The capture that a task's arguments describe; None: it cannot be kept, and is a file now."""
+    try:
+        return service.checked(engine, _captured(payload, event_id))
+    except LetterRefusedError as error:
+        unfiled.write(engine.settings.home, event_id, payload, error)
+        return None
+
+
 def _captured(payload: Mapping[str, Any], event_id: str) -> Capture:
     """The capture a task's arguments describe. The task's own id makes a redelivery the same event."""
     if payload.get("capture") is not None:
@@ -183,23 +205,26 @@ def _captured(payload: Mapping[str, Any], event_id: str) -> Capture:
         raise LetterRefusedError(f"not arguments of capture: {error}") from None
 
 
-def _or_back_to_the_broker(work: Callable[[], T]) -> T:
+def _or_back_to_the_broker(work: Callable[[], T], calls: Sequence[Call] = ()) -> T:
     """While the database is away the broker keeps the message: no ETA, no count, no loss."""
     try:
         return work()
     except StoreUnavailableError as error:
         logger.warning("letter.waiting", error=str(error), pause=_PAUSE)
-        _forgive_its_delivery()
+        _forgive_deliveries(calls or _this_call())
         time.sleep(_PAUSE)
         raise Reject(str(error), requeue=True) from error
 
 
-def _forgive_its_delivery() -> None:
-    """A message that is delivered often is taken for one that kills workers; an outage is no such thing."""
+def _this_call() -> list[Call]:
     request = getattr(current_task, "request", None)
-    if request is None or request.id is None:
-        return
+    return [] if request is None or request.id is None else [Call(request.id, {}, request.retries)]
+
+
+def _forgive_deliveries(calls: Sequence[Call]) -> None:
+    """A message that is delivered often is taken for one that kills workers; an outage is no such thing."""
     try:
-        redeliveries.forgive(get_engine().redis, redeliveries.message_name(request.id, request.retries))
+        for call in calls:
+            redeliveries.forgive(get_engine().redis, redeliveries.message_name(call.task_id, call.retries))
     except RedisError as error:
         logger.warning("deliveries.not_forgiven", error=str(error))

@@ -73,8 +73,12 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "task_queues": [queue(name) for name in QUEUES],
         "task_create_missing_queues": True,
         "task_routes": ROUTES,
+        "task_annotations": {"regrow.dead_letters.capture": {"Strategy": "worker.group_commit:gathering"}},
         "worker_concurrency": celery.concurrency,
         "worker_prefetch_multiplier": 1,
+        # Tasks are cancelled when their connection breaks, so there is nothing to go easy on after it; and
+        # what Celery sets then would forget the room that gathered captures have.
+        "worker_enable_prefetch_count_reduction": False,
         # With late acknowledgement a task that goes on after its connection broke would run twice.
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_max_tasks_per_child": celery.max_tasks_per_child,
