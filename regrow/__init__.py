@@ -22,7 +22,9 @@ if TYPE_CHECKING:
         errors,
         httpx,
         intake,
+        later,
         retries,
+        sqlalchemy,
         wsgi,
     )
     from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
@@ -65,7 +67,9 @@ _ROOMS = (
     "errors",
     "httpx",
     "intake",
+    "later",
     "retries",
+    "sqlalchemy",
     "wsgi",
 )
 
@@ -108,9 +112,11 @@ __all__ = [
     "get_circuit_breaker",
     "httpx",
     "intake",
+    "later",
     "requires",
     "retries",
     "retry",
     "retry_http_requests",
+    "sqlalchemy",
     "wsgi",
 ]

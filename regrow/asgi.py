@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from regrow.asgi_types import App, Message, Receive, Scope, Send
-from regrow.errors import CircuitOpenError
+from regrow.degradation import Answer, Paths, Shedding
+from regrow.errors import CircuitOpenError, DegradedError
 from regrow.intake import Intake
 from regrow.protection import EXEMPT, READINESS, Exchange, ProtectedApp, Refusal, Service, refusal
 from regrow.websockets import Session, turn_away
@@ -36,6 +37,8 @@ class ReliabilityMiddleware(ProtectedApp[App]):
         readiness: Iterable[str] = READINESS,
         name: str = "app",
         drain_on_signals: bool = False,
+        degradation: Paths | None = None,
+        shedding: Shedding | None = None,
     ) -> None:
         super().__init__(
             app,
@@ -45,6 +48,8 @@ class ReliabilityMiddleware(ProtectedApp[App]):
             drain_retry_after=drain_retry_after,
             readiness=readiness,
             name=name,
+            degradation=degradation,
+            shedding=shedding,
         )
         self._drains = drain_on_signals
         self._listens = not drain_on_signals
@@ -72,6 +77,11 @@ class ReliabilityMiddleware(ProtectedApp[App]):
             return await _refuse(self._protection.draining, scope, send, last=True)
         if self._protection.exempts(path):
             return await self.app(scope, receive, send)
+        if self._protection.awaits_level:
+            await asyncio.to_thread(self._protection.wait_for_level)
+        instead = self._protection.replaces(scope["method"], path, asyncio.get_running_loop())
+        if instead is not None:
+            return await _refuse(instead, scope, send)
         if not self.intake.enter():
             self._counts.turned_away()
             return await _refuse(self._protection.draining, scope, send, last=True)
@@ -85,6 +95,9 @@ class ReliabilityMiddleware(ProtectedApp[App]):
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._protection.exempts(path_of(scope)):
             return await self.app(scope, receive, send)
+        instead = self._protection.replaces("GET", path_of(scope), asyncio.get_running_loop())
+        if instead is not None:
+            return await turn_away(instead, scope, receive, send)
         if not self.intake.enter():
             self._counts.turned_away()
             return await turn_away(self._protection.draining, scope, receive, send)
@@ -107,7 +120,7 @@ class ReliabilityMiddleware(ProtectedApp[App]):
         request.exchange = exchange = Exchange(permit)
         try:
             await self.app(scope, _watching(receive, exchange), _telling(send, exchange, request))
-        except CircuitOpenError as error:
+        except (CircuitOpenError, DegradedError) as error:
             exchange.fail(error)
             answer = exchange.refusal_for(error)
             if answer is None:
@@ -218,7 +231,7 @@ def _without_connection(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes,
     return [(name, value) for name, value in headers if name.lower() != b"connection"]
 
 
-async def _refuse(answer: Refusal, scope: Scope, send: Send, *, last: bool = False) -> None:
+async def _refuse(answer: Refusal | Answer, scope: Scope, send: Send, *, last: bool = False) -> None:
     """``last``: nothing more shall come on this connection."""
     headers = [(name.encode(), value.encode("latin-1")) for name, value in answer.headers]
     if last and scope.get("http_version", "1.1").startswith("1"):

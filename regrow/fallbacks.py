@@ -20,25 +20,27 @@ logger = logging.getLogger("regrow.fallbacks")
 F = TypeVar("F")
 
 
-def instead(fallback: Any, error: BaseException, service: str) -> Any:
+Call = tuple[tuple[Any, ...], Mapping[str, Any]]
+"""The arguments of the call that is answered for."""
+
+
+def instead(fallback: Any, error: BaseException, service: str, call: Call | None = None) -> Any:
     """The answer of ``fallback`` to ``error``: what it returns if it can be called, else itself.
 
-    Counted for ``service``; a :class:`Fallback` counts for its own.
+    ``call``: for a fallback that needs to know it (:mod:`regrow.later`). Counted for ``service``; a
+    :class:`Fallback` counts for its own.
     """
-    answer = _answer(fallback, error)
-    if not isinstance(fallback, Fallback):
-        tallies.count("fallback_usage_total", service=service)
+    if isinstance(fallback, Fallback):
+        return fallback.answer(error, call)
+    answer = _answer(fallback, error, call)
+    tallies.count("fallback_usage_total", service=service)
     return answer
 
 
-def _answer(fallback: Any, error: BaseException) -> Any:
+def _answer(fallback: Any, error: BaseException, call: Call | None) -> Any:
+    if call is not None and hasattr(fallback, "bound"):
+        return fallback.bound(*call)(error)
     return fallback(error) if callable(fallback) else fallback
-
-
-def of_call(fallback: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """The fallback for one call: one that needs to know the call (``bound``) is told of it."""
-    bound = getattr(fallback, "bound", None)
-    return fallback if bound is None else bound(args, kwargs)
 
 
 class Fallback:
@@ -64,10 +66,14 @@ class Fallback:
         self._steps = ()
 
     def __call__(self, error: BaseException) -> Any:
+        return self.answer(error)
+
+    def answer(self, error: BaseException, call: Call | None = None) -> Any:
+        """The first answer that a step gives; ``call`` is told to those that need to know it."""
         last = error
         for step in self._steps:
             try:
-                answer = _answer(step, error)
+                answer = _answer(step, error, call)
             except Exception as failed:
                 logger.warning("fallback.failed", extra={"service": self.service, "error": repr(failed)})
                 last = failed

@@ -5,6 +5,7 @@ No protocol here: ``regrow.asgi`` and ``regrow.wsgi`` translate.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import time
@@ -14,7 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from regrow.breakers.admission import Permit
 from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
-from regrow.errors import CircuitOpenError, SettingsError
+from regrow.degradation import Answer, Paths, Shedding
+from regrow.errors import CircuitOpenError, DegradedError, SettingsError
 from regrow.intake import Intake
 from regrow.request_counts import RequestCounts
 
@@ -75,6 +77,8 @@ class Protection:
         intake: Intake | None = None,
         drain_retry_after: float = 5.0,
         readiness: Iterable[str] = READINESS,
+        degradation: Paths | None = None,
+        shedding: Shedding | None = None,
     ) -> None:
         breakers = {_prefix(path): _breaker(path, service) for path, service in (protected or {}).items()}
         # Longest first, so that the first that covers a path is the nearest.
@@ -85,6 +89,9 @@ class Protection:
         self._readiness = [(prefix, prefix + "/") for prefix in map(_prefix, readiness)]
         self.intake = intake or Intake()
         self.draining = refusal(drain_retry_after)
+        self._paths, self._shedding = degradation, shedding
+        self._off = refusal(degradation.retry_after) if degradation else self.draining
+        self._shed = refusal(shedding.retry_after) if shedding else self.draining
 
     def exempts(self, path: str) -> bool:
         """Whether requests for ``path`` are neither counted, guarded nor turned away."""
@@ -93,6 +100,28 @@ class Protection:
     def withholds(self, path: str) -> bool:
         """Whether ``path`` asks if traffic may come, of a process that is about to stop."""
         return self.intake.leaving and _covers(self._readiness, path)
+
+    @property
+    def awaits_level(self) -> bool:
+        """Whether the level matters here and nothing is known of it yet."""
+        return self._paths is not None and not self._paths.watch.looked
+
+    def wait_for_level(self) -> None:
+        """Wait for the first look at it, a fraction of a second at most."""
+        if self._paths is not None:
+            self._paths.watch.wait_for_first_look()
+
+    def replaces(
+        self, method: str, path: str, loop: asyncio.AbstractEventLoop | None = None
+    ) -> Refusal | Answer | None:
+        """What is answered in place of the application, at this level or under this load; None: nothing."""
+        if self._paths is not None:
+            answer = self._paths.refuses(method, path)
+            if answer is not None:
+                return answer if isinstance(answer, Answer) else self._off
+        if self._shedding is not None and not self._shedding.admits(path, self.intake.in_flight, loop):
+            return self._shed
+        return None
 
     def breaker_for(self, path: str) -> CircuitBreaker | None:
         """The breaker of the longest prefix that covers ``path``."""
@@ -109,8 +138,9 @@ class ProtectedApp(Generic[App]):
     longest prefix wins. ``exempt``: prefixes that are never counted nor turned away. ``intake``: one to share
     with whoever drains, where the framework keeps this object to itself. ``drain_retry_after``: seconds.
     ``readiness``: prefixes that answer 503 from the moment a drain begins, before anything else is turned
-    away. ``name``: what this application is called in the metrics. SettingsError for a path or settings that
-    cannot be used.
+    away. ``name``: what this application is called in the metrics. ``degradation``: which requests are
+    served at which level. ``shedding``: turns away what is too much. SettingsError for a path or settings
+    that cannot be used.
     """
 
     def __init__(
@@ -123,6 +153,8 @@ class ProtectedApp(Generic[App]):
         drain_retry_after: float = 5.0,
         readiness: Iterable[str] = READINESS,
         name: str = "app",
+        degradation: Paths | None = None,
+        shedding: Shedding | None = None,
     ) -> None:
         self.app = app
         self._protection = Protection(
@@ -131,6 +163,8 @@ class ProtectedApp(Generic[App]):
             intake=intake,
             drain_retry_after=drain_retry_after,
             readiness=readiness,
+            degradation=degradation,
+            shedding=shedding,
         )
         self.intake = self._protection.intake
         self._counts = RequestCounts(name)
@@ -213,8 +247,8 @@ class Exchange:
         else:
             self._permit.failure()
 
-    def refusal_for(self, error: CircuitOpenError) -> Refusal | None:
-        """What to answer when a breaker inside the application refused and nobody caught it."""
+    def refusal_for(self, error: CircuitOpenError | DegradedError) -> Refusal | None:
+        """What to answer when the application itself refused, by an error that nobody caught."""
         return None if self.answered else refusal(error.retry_after)
 
 

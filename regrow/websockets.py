@@ -11,6 +11,7 @@ import asyncio
 import time
 
 from regrow.asgi_types import Message, Receive, Scope, Send
+from regrow.degradation import Answer
 from regrow.intake import Intake
 from regrow.protection import Refusal
 
@@ -79,7 +80,7 @@ class Session:
             await self._send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": REASON})
 
 
-async def turn_away(answer: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+async def turn_away(answer: Refusal | Answer, scope: Scope, receive: Receive, send: Send) -> None:
     """Refuse the handshake: with 503 and ``Retry-After`` where the server can say so, else with its 403."""
     await receive()
     if "websocket.http.response" not in scope.get("extensions", {}):

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from regrow.errors import CircuitOpenError
+from regrow.degradation import Answer
+from regrow.errors import CircuitOpenError, DegradedError
 from regrow.intake import Intake
 from regrow.protection import Exchange, ProtectedApp, Refusal, refusal
 from regrow.request_counts import RequestCounts
@@ -35,6 +36,9 @@ class ReliabilityMiddleware(ProtectedApp[App]):
             return _refuse(self._protection.draining, environ, start_response)
         if self._protection.exempts(path):
             return self.app(environ, start_response)
+        instead = self._protection.replaces(environ.get("REQUEST_METHOD", "GET"), path)
+        if instead is not None:
+            return _refuse(instead, environ, start_response)
         if not self.intake.enter():
             self._counts.turned_away()
             return _refuse(self._protection.draining, environ, start_response)
@@ -64,13 +68,13 @@ class ReliabilityMiddleware(ProtectedApp[App]):
             request.begins(headers)
             return start_response(status, headers, *rest)
 
-        def refuse(error: CircuitOpenError) -> Iterable[bytes] | None:
+        def refuse(error: CircuitOpenError | DegradedError) -> Iterable[bytes] | None:
             answer = exchange.refusal_for(error)
             return None if answer is None else _refuse(answer, environ, start_response)
 
         try:
             body = self.app(environ, starting)
-        except CircuitOpenError as error:
+        except (CircuitOpenError, DegradedError) as error:
             exchange.fail(error)
             refused = refuse(error)
             if refused is None:
@@ -119,7 +123,7 @@ class _Body:
         body: Iterable[bytes],
         exchange: Exchange,
         request: _Request,
-        refuse: Callable[[CircuitOpenError], Iterable[bytes] | None],
+        refuse: Callable[[CircuitOpenError | DegradedError], Iterable[bytes] | None],
     ) -> None:
         self._body = body
         self._parts: Iterator[bytes] | None = None
@@ -139,7 +143,7 @@ class _Body:
         except StopIteration:
             self._exchange.complete()
             raise
-        except CircuitOpenError as error:
+        except (CircuitOpenError, DegradedError) as error:
             self._exchange.fail(error)
             refused = self._refuse(error)
             if refused is None:
@@ -182,7 +186,7 @@ def path_of(environ: Environ) -> str:
     return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
 
 
-def _refuse(answer: Refusal, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+def _refuse(answer: Refusal | Answer, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     headers = [(name.title(), value) for name, value in answer.headers]
     start_response(f"{answer.status} {answer.reason}", headers)
     return [] if environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]

@@ -76,7 +76,7 @@ class Shapes(Admission):
         except Exception as error:
             if not self._falls_back_on(error):
                 raise
-            return instead(fallback, error, self.name)
+            return instead(fallback, error, self.name, (args, kwargs))
 
     async def _or_else_async(
         self, fallback: Any, call: Callable[..., Any], fn: Any, args: Any, kwargs: Any
@@ -86,7 +86,7 @@ class Shapes(Admission):
         except Exception as error:
             if not self._falls_back_on(error):
                 raise
-            answer = instead(fallback, error, self.name)
+            answer = instead(fallback, error, self.name, (args, kwargs))
         return await answer if inspect.isawaitable(answer) else answer
 
     def _falls_back_on(self, error: Exception) -> bool:

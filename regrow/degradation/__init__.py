@@ -1,8 +1,8 @@
 """How much of the system is on: one level for the whole fleet, told to every application.
 
 An application asks :func:`level`, decorates with :func:`requires`, names parts of itself (:class:`Feature`),
-and turns paths off in its middleware. Operators and the worker use :mod:`regrow.degradation.service`, which
-needs the database.
+and turns paths off or load away in its middleware (:class:`Paths`, :class:`Shedding`). Operators and the
+worker use :mod:`regrow.degradation.service`, which needs the database.
 """
 
 from __future__ import annotations
@@ -10,18 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from regrow.degradation.caching import StandInCache
 from regrow.degradation.gates import Feature, allows, requires
 from regrow.degradation.levels import LEVELS, Level
+from regrow.degradation.overload import Shedding
 from regrow.degradation.permits import Kind
 from regrow.degradation.process import process_watch
+from regrow.degradation.requests import Answer, Paths
 from regrow.errors import DegradedError
 
 __all__ = [
     "LEVELS",
+    "Answer",
     "DegradedError",
     "Feature",
     "Kind",
     "Level",
+    "Paths",
+    "Shedding",
+    "StandInCache",
     "View",
     "allows",
     "level",

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, overload
 from regrow.degradation.levels import Level, named
 from regrow.degradation.process import process_watch
 from regrow.errors import DegradedError, SettingsError
-from regrow.fallbacks import instead, of_call
+from regrow.fallbacks import instead
 from regrow.tallies import tallies
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -116,7 +116,7 @@ def _guarded(feature: Feature, fn: Callable[..., Any], fallback: Any) -> Callabl
         except DegradedError as error:
             if fallback is _NOTHING:
                 raise
-            return instead(of_call(fallback, args, kwargs), error, feature.name)
+            return instead(fallback, error, feature.name, (args, kwargs))
         return fn(*args, **kwargs)
 
     return guarded
@@ -130,7 +130,7 @@ def _guarded_async(feature: Feature, fn: Callable[..., Any], fallback: Any) -> C
         except DegradedError as error:
             if fallback is _NOTHING:
                 raise
-            answer = instead(of_call(fallback, args, kwargs), error, feature.name)
+            answer = instead(fallback, error, feature.name, (args, kwargs))
             return await answer if inspect.isawaitable(answer) else answer
         return await fn(*args, **kwargs)
 
