@@ -109,5 +109,13 @@ class CheckNotFoundError(RegrowError):
     """No health check has this name."""
 
 
+class ServiceNotFoundError(RegrowError):
+    """No service with a recovery handler has this name."""
+
+
+class RecoveryRefusedError(RegrowError):
+    """The service cannot be recovered as it is now."""
+
+
 class ReportNotFoundError(RegrowError):
     """No report has this id."""

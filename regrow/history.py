@@ -13,6 +13,7 @@ from regrow.database.tables import check_changes, check_results, reports
 from regrow.dead_letters import sources
 from regrow.degradation import service as degradation
 from regrow.engine import Engine
+from regrow.recovery import service as recovery
 
 
 def prune(engine: Engine) -> dict[str, int]:
@@ -28,4 +29,5 @@ def prune(engine: Engine) -> dict[str, int]:
         "capture_sources": sources.forget_old(engine),
         "degradation_changes": degradation.prune(engine),
         "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
+        **recovery.prune(engine),
     }

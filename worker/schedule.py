@@ -23,6 +23,9 @@ TASKS = {
     "monitor_circuit_breakers": "regrow.breakers.monitor_circuit_breakers",
     "evaluate_degradation": "regrow.degradation.evaluate_degradation",
     "process_dead_letter_queue_batch": "regrow.dead_letters.process_dead_letter_queue_batch",
+    "recover_services": "regrow.recovery.recover_services",
+    "probe_open_services": "regrow.recovery.probe_open_services",
+    "watch_trends": "regrow.recovery.watch_trends",
     "cleanup_temp_files": "regrow.temp_files.cleanup_temp_files",
     "generate_reliability_report": "regrow.reports.generate_reliability_report",
     "cleanup_old_dlq_messages": "regrow.dead_letters.cleanup_old_dlq_messages",
@@ -32,10 +35,18 @@ TASKS = {
 """The name of each interval in ``[schedule]``, and the task it starts."""
 
 
+_OF_SERVICES = ("recover_services", "probe_open_services")
+"""Sent only where ``[recovery.services]`` declares one."""
+
+
 def entries(settings: Settings) -> dict[str, dict[str, Any]]:
     """Celery's ``beat_schedule``. Jobs take their arguments from the settings, not from here."""
-    intervals = {name: float(getattr(settings.schedule, name)) for name in TASKS}
-    return {name: entry(task, intervals[name]) for name, task in TASKS.items()}
+    idle = () if settings.recovery.services else _OF_SERVICES
+    return {
+        name: entry(task, float(getattr(settings.schedule, name)))
+        for name, task in TASKS.items()
+        if name not in idle
+    }
 
 
 def entry(task: str, interval: float) -> dict[str, Any]:

@@ -553,14 +553,14 @@ function events.settle(token, epoch, result)
   return true
 end
 
--- order KIND ACTOR REASON EXPIRES_MS OVER AFTER: a person's command. With OVER, one that stood before: only
--- while the breaker is at that epoch, and AFTER is the epoch it had
+-- order KIND ACTOR REASON EXPIRES_MS OVER AFTER: a person's command. With OVER, only while the breaker is at
+-- that epoch; with AFTER above 0 it stood before, and that is the epoch it had
 function events.order(kind, actor, reason, expires, over, after)
   local told = reason == '' and kind or kind .. ': ' .. reason
-  if over ~= '' then
-    if tonumber(over) ~= fleet.epoch then
-      return false
-    end
+  if over ~= '' and tonumber(over) ~= fleet.epoch then
+    return false
+  end
+  if tonumber(after) > 0 then
     told = 'restored: ' .. told
     fleet.epoch = math.max(fleet.epoch, tonumber(after))
   end

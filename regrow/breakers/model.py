@@ -167,8 +167,9 @@ class SettleProbe:
 class Order:
     """A person's command. ``expires_ms`` 0: until someone resets the breaker.
 
-    ``over`` is set when a command that stood before is put back: it is obeyed only while the breaker is at
-    this epoch, so that nothing newer is undone. ``after``: the epoch it had, which the new one must exceed.
+    With ``over`` it is obeyed only while the breaker is at this epoch, so that nothing newer is undone.
+    ``after`` is set when a command that stood before is put back: the epoch it had, which the new one must
+    exceed.
     """
 
     kind: OrderKind

@@ -407,7 +407,7 @@ def _obey(breaker: Breaker, order: Order, now: int) -> Step:
         case OrderKind.METRICS_ONLY:
             to, override = State.CLOSED, Override(OverrideKind.METRICS_ONLY, order.actor, order.reason, until)
     reason = f"{order.kind}: {order.reason}" if order.reason else str(order.kind)
-    if order.over is not None:
+    if order.after:
         reason = f"restored: {reason}"
     return _move(breaker, to, reason, now, actor=order.actor, override=override)
 

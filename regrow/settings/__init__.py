@@ -35,6 +35,8 @@ from regrow.settings.models import (
     TempFilesSettings,
 )
 from regrow.settings.problems import explain
+from regrow.settings.recovery import HandlerSettings
+from regrow.settings.recovery_contradictions import contradictions_of_recovery
 from regrow.settings.redaction import redacted
 from regrow.settings.routes import DeadLetterQueue, RouteSettings
 from regrow.settings.sources import UNSAID, VARIABLES, Layers, Place, gather, read_stack_env
@@ -46,6 +48,7 @@ __all__ = [
     "DatabaseSettings",
     "DeadLetterQueue",
     "DeadLetterSettings",
+    "HandlerSettings",
     "HealthSettings",
     "RedisSettings",
     "RouteSettings",
@@ -105,6 +108,7 @@ def _contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
     yield from contradictions_of_routes(layers, settings)
     yield from contradictions_of_checks(layers, settings)
     yield from contradictions_of_degradation(layers, settings)
+    yield from contradictions_of_recovery(layers, settings)
     if settings.profile == "testing":
         return
     intervals = {("health", "interval"): settings.health.interval} | {

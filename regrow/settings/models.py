@@ -18,6 +18,7 @@ from regrow.failures import FailureClass
 from regrow.settings.checks import CheckSettings
 from regrow.settings.checks.common import Percent, Seconds
 from regrow.settings.degradation import DegradationSettings
+from regrow.settings.recovery import HandlerSettings
 from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
 
 Profile = Literal["production", "development", "testing"]
@@ -155,6 +156,12 @@ class ScheduleSettings(Section):
     """Due letters sent home."""
     cleanup_temp_files: Seconds
     """Temp files removed."""
+    recover_services: Seconds
+    """Services that are down looked at, attempts begun that are due."""
+    probe_open_services: Seconds
+    """Services behind open breakers tested; `recovery.probe_interval` says how often each one."""
+    watch_trends: Seconds
+    """Latency and failure rates looked at for early warnings."""
     generate_reliability_report: Seconds
     """The report of the last full hour."""
     cleanup_old_dlq_messages: Seconds
@@ -349,11 +356,21 @@ class BreakerSettings(Section):
 
 class RecoverySettings(Section):
     interval: Seconds
-    """Between two attempts to recover a service."""
+    """After the first attempt to recover a service, before the second."""
     max_attempts: Positive
     """Attempts before a person is called."""
-    backoff: Annotated[float, Field(ge=1)]
+    backoff: Annotated[float, Field(ge=1, allow_inf_nan=False)]
     """Each pause is this much longer than the one before."""
+    probe_interval: Seconds
+    """How often a service is tested while its breaker is not closed."""
+    concurrency: Positive
+    """Handlers of the whole fleet that run at once."""
+    per_minute: Positive
+    """Handlers of the whole fleet that begin in any minute."""
+    retention_days: Positive
+    """How long attempts and events are kept."""
+    services: dict[str, HandlerSettings]
+    """Recovery handlers by service; see below."""
 
 
 class ReportSettings(Section):

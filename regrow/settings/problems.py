@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from regrow.settings.checks import CHECK_KINDS
 from regrow.settings.models import Settings
+from regrow.settings.recovery import HANDLER_KINDS
 from regrow.settings.routes import ROUTE_KINDS
 from regrow.settings.sources import Layers, Place
 
@@ -35,6 +36,7 @@ _SECRET_NAMES = (
     "headers",
     "signing_keys",
     "intake_key",
+    "env",
 )
 
 # A table was wanted and something else was given: what that is nobody can say, so it is not shown.
@@ -69,6 +71,8 @@ def _line(layers: Layers, place: Place, key: str, problem: ErrorDetails) -> str:
 
 def _kinds(place: Place) -> tuple[str, tuple[str, ...]]:
     """What the table at ``place`` declares, and the kinds that there are of it."""
+    if place[0] == "recovery":
+        return "handler", HANDLER_KINDS
     return ("route", ROUTE_KINDS) if "routes" in place else ("check", CHECK_KINDS)
 
 

@@ -34,6 +34,7 @@ _DESCRIPTIONS = {
     "generate_reliability_report": ("Reliability report", "Writes down whether the promises were kept."),
     "cleanup_old_dlq_messages": ("Settled letters", "Forgets dead letters settled long ago."),
     "fold_dead_letter_ledger": ("Ledger", "Compares the books with the dead letters that are there."),
+    "watch_trends": ("Early warnings", "Looks for latency and failure rates that will soon be too high."),
     "prune_history": ("History", "Forgets results and runs past their keeping."),
 }
 MAIN = JOBS[:5]

@@ -284,7 +284,8 @@ class Differ:
                 kind, reason = self.chance.choice(list(OrderKind)), self.chance.choice(["", "why: not"])
                 if pick() < 0.7:
                     return Order(kind, "ann", reason, expires)
-                over, after = self.chance.choice([0, self.fleet_epoch]), self.fleet_epoch + 50
+                over = self.chance.choice([0, self.fleet_epoch])
+                after = self.chance.choice([0, self.fleet_epoch + 50])
                 return Order(kind, "ann", reason, expires, over=over, after=after)
             case "restore":
                 epoch = max(1, self.epoch + self.chance.randint(-1, 1))

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from regrow.breakers.kinds import KINDS
-from regrow.settings import VARIABLES, Settings, checks, models, routes
+from regrow.settings import VARIABLES, Settings, checks, models, recovery, routes
 from regrow.settings.checks import common
 from regrow.settings.sources import PROFILES
 
@@ -55,6 +55,12 @@ def tables() -> str:
         _table("`[dead_letters.queues.NAME]`", routes.DeadLetterQueue, None),
         _table("`[brokers.NAME]`", routes.BrokerSettings, None),
         _table("`[dead_letters.services.NAME]`", models.RedriveSettings, None),
+        _table("`[recovery.services.NAME]`, every kind", recovery._Handler, None),
+        *(
+            _table(f'`[recovery.services.NAME]`, `kind = "{kind}"`', model, None, own)
+            for kind, model in _kinds(recovery.HandlerSettings).items()
+            if (own := _own(model, "kind", *recovery._Handler.model_fields))
+        ),
         _table("`[[temp_files.roots]]`", models.TempFileRoot, None),
         _table("`[health.checks.NAME]`, every kind", common.Check, None),
     ]
