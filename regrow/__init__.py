@@ -39,8 +39,12 @@ if TYPE_CHECKING:
     )
     from regrow.fallbacks import fallback_for
     from regrow.retries import RetryBudget, RetryPolicy, attempts, retry, retry_http_requests
+    from regrow.startup import DependencyMissingError, wait_for, wait_for_async
 
 _HOMES = {
+    "DependencyMissingError": "regrow.startup",
+    "wait_for": "regrow.startup",
+    "wait_for_async": "regrow.startup",
     "CircuitBreaker": "regrow.breakers.service",
     "CircuitOpenError": "regrow.errors",
     "DegradedError": "regrow.errors",
@@ -93,6 +97,7 @@ __all__ = [
     "CircuitBreaker",
     "CircuitOpenError",
     "DegradedError",
+    "DependencyMissingError",
     "RegrowError",
     "RetryBudget",
     "RetryPolicy",
@@ -118,5 +123,7 @@ __all__ = [
     "retry",
     "retry_http_requests",
     "sqlalchemy",
+    "wait_for",
+    "wait_for_async",
     "wsgi",
 ]

@@ -25,12 +25,12 @@ from regrow.breakers.history import declare
 from regrow.configuration import configure
 from regrow.dead_letters import service as dead_letters
 from regrow.dead_letters.routes import unloadable
+from regrow.dependencies import wait_for_dependencies
 from regrow.drain import record
 from regrow.drain.record import Course
 from regrow.engine import get_engine
 from regrow.errors import RegrowError
 from regrow.logs import configure_logging
-from regrow.startup import wait_for_dependencies
 from worker.heartbeat import Watchdog
 
 log = structlog.get_logger(__name__)

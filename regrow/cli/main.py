@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "regrow.cli.degradation:degradation",
         "Show or set how much of the system is on.",
     ),
+    "smoke": ("regrow.cli.smoke:smoke", "Try a running deployment from outside, as its users would."),
     "reports": ("regrow.cli.reports:reports", "List, show or make reliability reports."),
     "config": ("regrow.cli.config:config", "Check or show the settings, secrets hidden."),
     "db": ("regrow.cli.db:db", "Upgrade the database, or say where it is."),

@@ -23,6 +23,7 @@ from regrow.settings.contradictions import (
     contradictions_of_checks,
     contradictions_of_degradation,
     contradictions_of_routes,
+    contradictions_of_startup,
 )
 from regrow.settings.models import (
     BreakerSettings,
@@ -106,6 +107,7 @@ def _contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
             "a kind is for the table of one breaker. Move it to [breakers.NAME]."
         )
     yield from contradictions_of_routes(layers, settings)
+    yield from contradictions_of_startup(layers, settings)
     yield from contradictions_of_checks(layers, settings)
     yield from contradictions_of_degradation(layers, settings)
     yield from contradictions_of_recovery(layers, settings)

@@ -11,6 +11,24 @@ from regrow.settings.routes import AmqpRoute, WebhookRoute, is_rabbitmq
 from regrow.settings.sources import Layers, Place
 
 
+def contradictions_of_startup(layers: Layers, settings: Settings) -> Iterable[str]:
+    """Dependencies at start-up are checks that are declared, each either required or optional."""
+    startup, checks = settings.startup, settings.health.checks
+    for kind in ("required", "optional"):
+        for name in getattr(startup, kind):
+            if name not in checks:
+                known = ", ".join(sorted(checks))
+                yield (
+                    f"{layers.origin(('startup', kind))}: startup.{kind} names {name!r}, which is no check. "
+                    f"Declare [health.checks.{name}], or name one of {known}."
+                )
+    for name in sorted({*startup.required} & {*startup.optional}):
+        yield (
+            f"{layers.origin(('startup', 'optional'))}: startup.optional names {name!r}, "
+            "which startup.required names too. Take one out."
+        )
+
+
 def contradictions_of_routes(layers: Layers, settings: Settings) -> Iterable[str]:
     """One line for each: the place, the key, the remedy."""
     letters = settings.dead_letters

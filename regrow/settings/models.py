@@ -130,6 +130,10 @@ class StartupSettings(Section):
     """How long worker, beat and web wait for Redis and the database."""
     interval: Seconds
     """How often they look."""
+    required: tuple[str, ...] = ()
+    """Checks of `[health.checks]` that they wait for too; `/health/ready` is 503 while one is not well."""
+    optional: tuple[str, ...] = ()
+    """Checks that are looked at as well, and only logged."""
 
 
 class ShutdownSettings(Section):

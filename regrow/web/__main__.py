@@ -11,18 +11,24 @@ import uvicorn
 
 from regrow import drain
 from regrow.configuration import configure
+from regrow.dependencies import wait_for_dependencies
 from regrow.engine import Engine
 from regrow.errors import RegrowError, SettingsError
 from regrow.logs import configure_logging
 from regrow.settings import Settings, load_settings
-from regrow.startup import wait_for_dependencies
+from regrow.startup import DependencyMissingError
 from regrow.web.app import create_app
 
 logger = structlog.get_logger("regrow.web")
 
+NOT_STARTED_EXIT = 69  # EX_UNAVAILABLE, as worker and beat
+
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; 0 after a clean stop, 1 when it could not start."""
+    """Serve until SIGTERM or SIGINT; 0 after a clean stop.
+
+    69 when what it needs did not come in time, 1 when it could not start for another reason.
+    """
     try:
         settings = load_settings()
         configure_logging(
@@ -32,6 +38,9 @@ def main() -> int:
         wait_for_dependencies(waiting)
         waiting.close()
         listening = listen(settings.web.host, settings.web.port)
+    except DependencyMissingError as error:
+        logger.critical("startup.failed", error=str(error))
+        return NOT_STARTED_EXIT
     except RegrowError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -50,14 +50,21 @@ async def ready(reader: TheReader, drain: TheDrain) -> JSONResponse:
     """Whether traffic may come: Redis is there, the database with its tables, and this process stays."""
     if drain.begun:
         return JSONResponse({"status": "draining"}, 503, {"Retry-After": "5"})
-    redis, database = await asyncio.gather(
-        reader.read(facts.redis_answers), reader.read(facts.database_is_ready)
+    startup = reader.engine.settings.startup
+    named = startup.required or startup.optional
+    redis, database, checks = await asyncio.gather(
+        reader.read(facts.redis_answers),
+        reader.read(facts.database_is_ready),
+        reader.read(facts.overview) if named else _nothing(),
     )
     there = {"redis": _up_or_down(redis), "database": _up_or_down(database)}
-    is_ready = set(there.values()) == {"up"}
-    return JSONResponse(
-        {"status": "ready" if is_ready else "not ready", "dependencies": there}, 200 if is_ready else 503
-    )
+    required = {name: _stored(checks, name) for name in startup.required}
+    optional = {name: _stored(checks, name) for name in startup.optional}
+    is_ready = set(there.values()) == {"up"} and set(required.values()) <= {"healthy", "degraded"}
+    body = {"status": "ready" if is_ready else "not ready", "dependencies": {**there, **required}}
+    if optional:
+        body["optional"] = optional
+    return JSONResponse(body, 200 if is_ready else 503)
 
 
 @router.get("/health", responses={503: {"description": "unhealthy or unknown"}})
@@ -97,6 +104,17 @@ async def detailed(reader: TheReader, since: TheStart, drain: TheDrain) -> Healt
         "jobs": jobs.jobs_json(runs, engine.settings, now, since),
     }
     return HealthResponse(jsonable_encoder(body), status_code(status))
+
+
+async def _nothing() -> Fact[Overview]:
+    return Unknown("not asked for")
+
+
+def _stored(checks: Fact[Overview], name: str) -> str:
+    """The status of a check as it was last seen; a request runs none."""
+    if isinstance(checks, Unknown):
+        return "unknown"
+    return next((check.status for check in checks.value.checks if check.name == name), "unknown")
 
 
 def overall(checks: Fact[Overview]) -> str:

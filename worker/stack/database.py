@@ -7,8 +7,8 @@ from collections.abc import Callable
 import sqlalchemy.exc
 from alembic.util.exc import CommandError
 
+from regrow.dependencies import wait_for_dependencies
 from regrow.engine import Engine
-from regrow.startup import wait_for_dependencies
 from worker.stack.errors import StackError
 
 
@@ -19,7 +19,7 @@ def make_ready(engine: Engine, rest: Callable[[float], None]) -> None:
     waited for (``STARTUP_TIMEOUT``).
     """
     try:
-        wait_for_dependencies(engine, sleep=rest)
+        wait_for_dependencies(engine, rest=rest)
     except CommandError as error:
         raise StackError(
             f"the database {_named(engine)} belongs to another version of Regrow ({error}). Update this "
