@@ -53,6 +53,8 @@ COUNTERS = {
     "http_requests_refused_total": ("Requests turned away by a process that drains.", ("app",)),
     "drains_total": ("Processes that stopped in order, by how it ended.", ("process", "outcome")),
     "fallback_usage_total": ("Answers that a fallback gave, by service.", ("service",)),
+    "temp_files_removed_total": ("Temp files that the clean-up removed, by why.", ("root", "reason")),
+    "temp_files_freed_bytes_total": ("Bytes that the clean-up freed.", ("root",)),
     "retry_attempts_total": ("Retries, by the function that was tried again.", ("function",)),
 }
 """The counts that services keep in Redis: help and label names of each that is served."""
@@ -160,6 +162,22 @@ def _of_checks(overview: Overview) -> Iterator[Metric]:
         if check.at is not None:
             at.add_metric([check.name, check.kind], check.at.timestamp())
     yield from (verdict, status, took, at)
+    yield from _of_temp_files(overview)
+
+
+def _of_temp_files(overview: Overview) -> Iterator[Metric]:
+    held = GaugeMetricFamily(
+        "temp_files_bytes", "Bytes in a root of temp files, as last counted.", labels=["root"]
+    )
+    count = GaugeMetricFamily(
+        "temp_files_count", "Files in a root of temp files, as last counted.", labels=["root"]
+    )
+    for check in overview.checks:
+        if check.kind == "temp_files" and check.status != "unknown":
+            for root in check.data.get("roots", ()):
+                held.add_metric([root["path"]], root["bytes"])
+                count.add_metric([root["path"]], root["files"])
+    yield from (held, count)
 
 
 def _of_breakers(breakers: Iterable[BreakerStatus]) -> Iterator[Metric]:

@@ -32,6 +32,7 @@ TIMEOUT = 300.0
 INTERVAL = 5.0
 ABANDONED_AFTER = 15.0
 """Seconds after which one look that has not come back is no longer waited for, and another is begun."""
+_NOT_ASKED = "not asked yet"
 _LOOK = 0.1
 """Seconds between two looks at whether all have answered."""
 OPTIONAL_PATIENCE = 2.0
@@ -200,7 +201,7 @@ class _Dependency:
     def __init__(self, name: str, probe: Probe) -> None:
         self.name = name
         self.there = False
-        self.answer = "not asked yet"
+        self.answer = _NOT_ASKED
         self._probe = probe
         self._under_way: _Look | None = None
 
@@ -222,7 +223,11 @@ class _Dependency:
         if look is None:
             return
         if look.is_alive():
-            self.answer = f"no answer for {time.monotonic() - look.began:.0f} s"
+            lasted = time.monotonic() - look.began
+            if (
+                lasted >= 1 or self.answer == _NOT_ASKED
+            ):  # what it said last is worth more than a short silence
+                self.answer = f"no answer for {lasted:.1f} s"
             return
         self._under_way = None
         if look.error is None:

@@ -18,6 +18,11 @@ from regrow.startup import DependencyMissingError
 from tests.servers import MariaServer, RedisServer, free_port
 
 
+@pytest.fixture(autouse=True)
+def _in_an_app_with_a_log_of_its_own(monkeypatch):
+    monkeypatch.setattr("regrow.log_events._structured", lambda: False)
+
+
 @pytest.fixture
 def http_port():
     """A server that answers 503 until it is told otherwise."""

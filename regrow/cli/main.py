@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Show or set how much of the system is on.",
     ),
     "smoke": ("regrow.cli.smoke:smoke", "Try a running deployment from outside, as its users would."),
+    "temp-files": ("regrow.cli.temp_files:temp_files", "Count the declared temp folders, or clean them now."),
     "reports": ("regrow.cli.reports:reports", "List, show or make reliability reports."),
     "config": ("regrow.cli.config:config", "Check or show the settings, secrets hidden."),
     "db": ("regrow.cli.db:db", "Upgrade the database, or say where it is."),

@@ -214,6 +214,12 @@ class TempFileRoot(Section):
     """Files not changed for so long are removed."""
     max_bytes: Positive | None = None
     """When the folder holds more than this, the oldest files go until it fits."""
+    max_files: Positive | None = None
+    """The same for the number of files."""
+    min_free: Positive | None = None
+    """When its file system has fewer bytes left than this, the oldest files go until it has."""
+    ages: dict[str, Seconds] = Field(default_factory=dict)
+    """Another `max_age` for names like these; the first that matches."""
     patterns: tuple[str, ...] = ("*",)
     """Names that may be removed."""
     keep: tuple[str, ...] = ()

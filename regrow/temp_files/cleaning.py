@@ -16,7 +16,7 @@ from posixpath import basename, dirname
 from typing import Any
 
 from regrow.temp_files.open_files import Identity, OpenFiles
-from regrow.temp_files.rules import FileFacts, Policy, decide, over_quota
+from regrow.temp_files.rules import FileFacts, Holding, Policy, Reason, decide, over_quota
 from regrow.temp_files.walk import Entry, open_path, open_root, walk
 
 _TOLD_ERRORS = 20
@@ -24,7 +24,10 @@ _TOLD_ERRORS = 20
 
 @dataclass
 class Outcome:
-    """What was done to one root. ``freed`` and ``left`` in bytes."""
+    """What was done to one root. ``freed``, ``left`` and ``free`` (of its file system) in bytes.
+
+    ``over``: the quotas that are not kept all the same, because what is left may not be touched.
+    """
 
     path: str
     scanned: int = 0
@@ -32,6 +35,10 @@ class Outcome:
     folders_removed: int = 0
     freed: int = 0
     left: int = 0
+    left_files: int = 0
+    free: int | None = None
+    over: tuple[str, ...] = ()
+    removed_for: Counter[str] = field(default_factory=Counter)
     kept: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
     error_count: int = 0
@@ -50,6 +57,10 @@ class Outcome:
             "folders_removed": self.folders_removed,
             "freed_bytes": self.freed,
             "left_bytes": self.left,
+            "left_files": self.left_files,
+            "free_bytes": self.free,
+            "over": list(self.over),
+            "removed_for": dict(self.removed_for),
             "kept": dict(self.kept),
             "errors": self.errors,
             "error_count": self.error_count,
@@ -120,17 +131,18 @@ class _Cleaner:
             is_open=self.run.open_files.holds(entry.identity),
         )
         verdict = decide(file, self.policy, self.run.now)
-        if verdict.remove and self._remove(folder, path, entry):
+        if verdict.remove and self._remove(folder, path, entry, verdict.reason):
             return
         self.outcome.left += file.size
+        self.outcome.left_files += 1
         if not verdict.remove:
             self.outcome.kept[verdict.reason] += 1
-            if verdict.reason == "young" and self.policy.max_bytes is not None:
+            if verdict.reason == "young" and self.policy.has_quota:
                 self.young.append((file, entry))
 
     def _keep_quota(self) -> None:
         entries = dict(self.young)
-        for file in over_quota(entries, self.outcome.left, self.policy):
+        for file in over_quota(entries, self._holding(), self.policy):
             try:
                 folder = open_path(self.root, dirname(file.path))
             except FileNotFoundError:
@@ -139,14 +151,23 @@ class _Cleaner:
                 self.outcome.report(file.path, error.strerror or str(error))
                 continue
             try:
-                if self._remove(folder, file.path, entries[file]):
+                if self._remove(folder, file.path, entries[file], "over quota"):
                     self.outcome.left -= file.size
+                    self.outcome.left_files -= 1
                     self.outcome.kept["young"] -= 1
             finally:
                 os.close(folder)
         self.outcome.kept = +self.outcome.kept
+        left = self._holding()
+        self.outcome.free, self.outcome.over = left.free, left.over(self.policy)
 
-    def _remove(self, folder: int, path: str, entry: Entry) -> bool:
+    def _holding(self) -> Holding:
+        """What is left now; a dry run counts as free what it would have freed."""
+        told = os.fstatvfs(self.root)
+        free = told.f_bavail * told.f_frsize + (self.outcome.freed if self.run.dry else 0)
+        return Holding(self.outcome.left, self.outcome.left_files, free)
+
+    def _remove(self, folder: int, path: str, entry: Entry, why: Reason) -> bool:
         """Remove one file if it still is the file that was judged; says whether it is gone now."""
         try:
             told = os.stat(entry.name, dir_fd=folder, follow_symlinks=False)
@@ -162,6 +183,7 @@ class _Cleaner:
             self.outcome.report(path, error.strerror or str(error))
             return False
         self.outcome.removed += 1
+        self.outcome.removed_for[why] += 1
         # With a second name the bytes stay where they are.
         self.outcome.freed += entry.told.st_size if entry.told.st_nlink == 1 else 0
         self.emptied.add(dirname(path))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regrow.errors import SettingsError
 from regrow.temp_files import open_files
 from regrow.temp_files.cleaning import Outcome, Run, clean_root
 from regrow.temp_files.open_files import Identity
@@ -34,11 +35,12 @@ class Usage:
     error: str | None = None
 
 
-def clean(engine: Engine, *, dry_run: bool | None = None) -> dict[str, Any]:
-    """Clean all declared roots; returns a summary in JSON values.
+def clean(engine: Engine, *, dry_run: bool | None = None, only: Path | None = None) -> dict[str, Any]:
+    """Clean all declared roots, or ``only`` that one; returns a summary in JSON values.
 
     ``dry_run`` None takes ``temp_files.dry_run``; a dry run counts what would go and removes nothing.
-    Keys: ``dry_run``, ``removed``, ``freed_bytes``, ``errors`` (how many), ``finished``, ``roots`` (each
+    Keys: ``dry_run``, ``removed``, ``freed_bytes``, ``left_bytes``, ``errors`` (how many), ``over`` (roots
+    whose quota could not be kept), ``finished``, ``roots`` (each
     with its counts, reasons for keeping, and errors), and ``note`` when no roots are declared.
     """
     settings = engine.settings.temp_files
@@ -53,7 +55,12 @@ def clean(engine: Engine, *, dry_run: bool | None = None) -> dict[str, Any]:
         deadline=time.monotonic() + budget,
         dry=dry,
     )
-    outcomes = [clean_root(_absolute(root.path), _policy(root), run) for root in settings.roots]
+    chosen = [root for root in settings.roots if only is None or _absolute(root.path) == _absolute(only)]
+    if not chosen:
+        raise SettingsError(f"{only} is not among temp_files.roots; declare it, or name one of those.")
+    outcomes = [clean_root(_absolute(root.path), _policy(root), run) for root in chosen]
+    if not dry:
+        _count(engine, outcomes)
     return {
         "dry_run": dry,
         **_totals(outcomes),
@@ -90,13 +97,37 @@ def _totals(outcomes: list[Outcome]) -> dict[str, Any]:
         "scanned": sum(outcome.scanned for outcome in outcomes),
         "removed": sum(outcome.removed for outcome in outcomes),
         "freed_bytes": sum(outcome.freed for outcome in outcomes),
+        "left_bytes": sum(outcome.left for outcome in outcomes),
+        "over": sum(bool(outcome.over) for outcome in outcomes),
         "errors": sum(outcome.error_count for outcome in outcomes),
         "finished": all(outcome.finished for outcome in outcomes),
     }
 
 
 def _policy(root: TempFileRoot) -> Policy:
-    return Policy(root.max_age, root.max_bytes, root.patterns, root.keep)
+    return Policy(
+        root.max_age,
+        max_bytes=root.max_bytes,
+        max_files=root.max_files,
+        min_free=root.min_free,
+        ages=tuple(root.ages.items()),
+        patterns=root.patterns,
+        keep=root.keep,
+    )
+
+
+def _count(engine: Engine, outcomes: list[Outcome]) -> None:
+    """For the metrics."""
+    from regrow import counters
+    from regrow.tallies import field_of
+
+    counts = {}
+    for outcome in outcomes:
+        for why, number in outcome.removed_for.items():
+            counts[field_of("temp_files_removed_total", {"root": outcome.path, "reason": why})] = number
+        if outcome.freed:
+            counts[field_of("temp_files_freed_bytes_total", {"root": outcome.path})] = outcome.freed
+    counters.add_up(engine, counts)
 
 
 def _absolute(path: Path) -> Path:

@@ -20,6 +20,11 @@ from regrow.intake import Intake
 from tests.waiting import eventually
 
 
+@pytest.fixture(autouse=True)
+def _in_an_app_with_a_log_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regrow.log_events._structured", lambda: False)
+
+
 @pytest.fixture
 def intake() -> Intake:
     return Intake()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from regrow import jobs
+from regrow import counters, jobs
 from regrow.engine import Engine, set_engine
 from regrow.health.checks import probe_of
 from regrow.temp_files import clean, open_files, usage, walk
@@ -422,3 +423,45 @@ def test_sockets_stay(root):
         listening.bind(str(place))
         os.utime(place, (1, 1))
         assert dict(sweep(root).kept) == {"link or special file": 1}
+
+
+def test_quotas_of_number_and_room_remove_the_oldest_and_say_what_they_could_not_keep(root):
+    for age in (10, 20, 30, 40):
+        put(root / f"{age}.tmp", 100, age=age)
+    outcome = sweep(root, max_files=3)
+    assert (outcome.removed, outcome.left_files, outcome.over) == (1, 3, ())
+    assert dict(outcome.removed_for) == {"over quota": 1}
+    assert not (root / "40.tmp").exists()
+    held = root / "30.tmp"
+    outcome = sweep(root, opened={identity(held)}, min_free=10**18)
+    assert sorted(path.name for path in root.iterdir()) == ["30.tmp"], (
+        "what is open stays, whatever the quota"
+    )
+    assert outcome.over == ("min_free",)
+    assert outcome.free > 0
+
+
+def test_files_of_a_pattern_go_sooner(root):
+    put(root / "a.upload", age=120)
+    put(root / "a.tmp", age=120)
+    outcome = sweep(root, ages=(("*.upload", 60.0),))
+    assert outcome.removed == 1
+    assert [path.name for path in root.iterdir()] == ["a.tmp"]
+
+
+def test_the_metrics_know_what_was_removed_and_freed(make_settings, redis_url, sqlite_url, root):
+    put(root / "old.tmp", 70)
+    settings = make_settings(
+        redis_url,
+        sqlite_url,
+        REGROW_TEMP_FILES__ROOTS=json.dumps([{"path": str(root), "max_age": 3600, "ages": {"*.x": 60}}]),
+    )
+    engine = Engine(settings)
+    assert clean(engine, dry_run=True)["removed"] == 1
+    assert counters.read(engine) == {}, "a dry run frees nothing"
+    clean(engine)
+    found = counters.read(engine)
+    labels = (("reason", "old"), ("root", str(root)))
+    assert found["temp_files_removed_total"] == {labels: 1}
+    assert found["temp_files_freed_bytes_total"] == {(("root", str(root)),): 70}
+    engine.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regrow.temp_files.rules import FileFacts, Policy, decide, over_quota
+from regrow.temp_files.rules import FileFacts, Holding, Policy, decide, over_quota
 
 NOW = 1_000_000.0
 
@@ -69,7 +69,7 @@ def test_whatever_goes_is_regular_surely_or_probably_closed_and_older_than_its_a
 @given(st.lists(facts, max_size=12), st.integers(1, 500), st.integers(0, 300))
 def test_the_quota_takes_the_oldest_and_no_more_than_it_needs(files, max_bytes, held):
     left = sum(file.size for file in files) + held
-    chosen = over_quota(files, left, Policy(3600, max_bytes))
+    chosen = over_quota(files, Holding(left, len(files)), Policy(3600, max_bytes))
     spared = [file for file in files if file not in chosen]
     after = left - sum(file.size for file in chosen)
     assert after <= max_bytes or not spared
@@ -79,4 +79,25 @@ def test_the_quota_takes_the_oldest_and_no_more_than_it_needs(files, max_bytes, 
 
 
 def test_without_a_quota_nothing_more_goes():
-    assert over_quota([file()], 10**12, Policy(3600)) == []
+    assert over_quota([file()], Holding(10**12, 10**6, free=0), Policy(3600)) == []
+
+
+def test_files_of_a_pattern_have_an_age_of_their_own_the_first_that_matches():
+    policy = Policy(3600, ages=(("*.upload", 60), ("chunks/*", 10**6), ("*", 7200)), keep=("kept.*",))
+    assert decide(file("a.upload", age=61), policy, NOW).remove
+    assert not decide(file("kept.upload", age=61), policy, NOW).remove
+    assert not decide(file("chunks/a", age=10**5), policy, NOW).remove
+    assert not decide(file("a.tmp", age=3601), policy, NOW).remove
+    assert decide(file("a.tmp", age=7201), policy, NOW).remove
+
+
+def test_the_number_of_files_and_the_room_left_are_quotas_too_and_the_oldest_go_for_each():
+    files = [file(f"{age}.tmp", size=10, age=age) for age in (10, 30, 20)]
+    holding = Holding(30, 3, free=100)
+    assert [one.path for one in over_quota(files, holding, Policy(3600, max_files=2))] == ["30.tmp"]
+    assert [one.path for one in over_quota(files, holding, Policy(3600, min_free=115))] == [
+        "30.tmp",
+        "20.tmp",
+    ]
+    assert over_quota(files, Holding(30, 3, free=None), Policy(3600, min_free=115)) == [], "nobody knows"
+    assert holding.over(Policy(3600, max_bytes=1, max_files=9, min_free=101)) == ("max_bytes", "min_free")

@@ -105,7 +105,7 @@ def test_a_worker_or_beat_that_waited_in_vain_says_for_what_and_fails(
     own_redis.kill()
     with running(worker(around)) as program, running(beat(around)) as scheduler:
         for one in (program, scheduler):
-            assert one.wait(20) == 69
+            assert one.wait(60) == 69
             assert "waited 1 s for redis, in vain" in one.output()
             assert "STARTUP_TIMEOUT" in one.output()
             assert "Traceback" not in one.output()
