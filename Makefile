@@ -45,7 +45,7 @@ services: ## install MariaDB, RabbitMQ, Chromium for the tests (apt, as root); s
 bench: $(VENV)/.bench ## all measurements; each ends with REACH lines
 	@$(BIN)/python -m benchmarks
 
-bench-breakers bench-fleet bench-letters: $(VENV)/.bench
+bench-breakers bench-fleet bench-health bench-letters: $(VENV)/.bench
 bench-%: $(VENV)/.test ## one measurement, by name
 	@$(BIN)/python -m benchmarks $*
 

@@ -1,6 +1,8 @@
-"""Health checks: the minute's job, and the shorter tick for checks with an interval of their own."""
+"""Health checks: the tick that runs what is due, its parts for other workers, and the minute's job run."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from celery import shared_task
 
@@ -13,16 +15,25 @@ JOB = "health_check_monitoring"
 
 @shared_task(name="regrow.health.health_check_monitoring")
 def health_check_monitoring() -> None:
-    """Run every check that is due; always leaves a job run."""
+    """Run every check that is due, and tell what was found within the minute; always leaves a job run."""
     with record(get_engine(), JOB) as run:
-        run.summary = service.run_due(get_engine())
+        run.summary = service.run_of_minute(get_engine())
         run.outcome = service.outcome_of(run.summary)
 
 
 @shared_task(name="regrow.health.run_due_checks")
 def run_due_checks() -> None:
-    """Run the due checks that a minute's tick serves badly; leaves a job run only when any was due."""
+    """The tick: run the checks that are due; leaves a job run only when something was left out."""
     with record(get_engine(), JOB) as run:
-        run.summary = service.run_due(get_engine(), own_tick_only=True)
+        run.summary = service.run_due(get_engine())
         run.outcome = service.outcome_of(run.summary)
-        run.silent = not run.summary["ran"] and not run.summary["postponed"]
+        run.silent = run.outcome == "succeeded"
+
+
+@shared_task(name="regrow.health.run_chunk")
+def run_chunk(names: Sequence[str], owner: str) -> None:
+    """A part of a tick that was sent to whichever worker is free; leaves a job run as that does."""
+    with record(get_engine(), JOB) as run:
+        run.summary = service.run_chunk(get_engine(), names, owner)
+        run.outcome = service.outcome_of(run.summary)
+        run.silent = run.outcome == "succeeded"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
@@ -203,9 +203,9 @@ def worst(statuses: Iterable[Status]) -> Status:
 def tolerance(interval: float) -> float:
     """How many seconds early a check may run, so that jitter of the ticks does not skip every other one.
 
-    A quarter of the interval, at most 5 s: a check of 60 s at ticks of 60 s is due from 55 s on.
+    A quarter of the interval, at most 2.5 s, half a tick: a check of 30 s is due from 27.5 s on.
     """
-    return min(interval / 4, 5.0)
+    return min(interval / 4, 2.5)
 
 
 def claim_seconds(interval: float) -> float:
@@ -233,10 +233,17 @@ def _lateness(check: Declared, last: datetime | None, now: datetime) -> float:
     return float("inf") if last is None else (now - last).total_seconds() / check.interval
 
 
-def needs_own_tick(interval: float, tick: float) -> bool:
-    """Whether ticks every ``tick`` seconds would serve a check badly: too rarely, or out of step."""
-    off = interval % tick
-    return interval < tick or min(off, tick - off) > tolerance(interval)
+def longest_first(checks: Iterable[Declared], last: Mapping[str, Result]) -> list[Declared]:
+    """In the order in which to begin: what took long or hung lately runs beside all the others."""
+    return sorted(
+        checks, key=lambda check: last[check.name].latency if check.name in last else 0.0, reverse=True
+    )
+
+
+def chunks(checks: Sequence[Declared], size: int) -> list[list[Declared]]:
+    """So few parts that none has more than ``size``, each with its share of the slow ones."""
+    count = max(1, -(-len(checks) // size))
+    return [list(checks[number::count]) for number in range(count)]
 
 
 def stale_after(interval: float, timeout: float) -> float:

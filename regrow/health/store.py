@@ -68,6 +68,12 @@ class LiveResults:
             answers = batch.execute()
         return {name for name, answer in zip(seconds, answers, strict=True) if answer}
 
+    def held(self, names: Sequence[str], owner: str) -> set[str]:
+        """Those that this owner has claimed, and whose claim has not run out."""
+        with redis_errors():
+            told = cast("list[str | None]", self._client.mget([CLAIM + name for name in names]))
+        return {name for name, by in zip(names, told, strict=True) if by == owner}
+
 
 class KeptResults:
     """All results in the database, until they are pruned."""
@@ -98,6 +104,16 @@ class KeptResults:
     def history(self, name: str, limit: int) -> list[Result]:
         query = sa.select(check_results).where(check_results.c.check_name == name)
         return self._read(query.order_by(check_results.c.at.desc()).limit(limit))
+
+    def counted(self, since: datetime) -> dict[str, int]:
+        """How many results of each status there are from ``since`` on."""
+        query = (
+            sa.select(check_results.c.status, sa.func.count())
+            .where(check_results.c.at >= since)
+            .group_by(check_results.c.status)
+        )
+        with database_errors(), self._database.snapshot() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def prune(self, before: datetime) -> int:
         """Delete what is older, in chunks; returns how many."""

@@ -1,9 +1,10 @@
 """Running probes at once, each bounded by its own timeout, so that one that hangs delays nobody.
 
-A thread cannot be ended from outside. A probe that is over its time gets its verdict and is left behind; its
-thread is counted until it ends, the same check is not probed again meanwhile, and when too many hang, others
-wait for the next sweep rather than pile up. The threads are daemons: they hold up no process's end, which
-matters in a Celery child that is replaced after so many tasks.
+Probes that can be awaited (HTTP) go by ``regrow.health.lane``; the others have a thread each. A thread cannot
+be ended from outside. A probe that is over its time gets its verdict and is left behind; its thread is
+counted until it ends, the same check is not probed again meanwhile, and when too many hang, others wait for
+the next sweep rather than pile up. The threads are daemons: they hold up no process's end, which matters in a
+Celery child that is replaced after so many tasks.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from regrow.clock import Clock
 from regrow.health.rules import Declared, Finding, Result, finding
+
+if TYPE_CHECKING:
+    from regrow.health.lane import Lane
+    from regrow.outgoing import Clients
 
 logger = logging.getLogger(__name__)
 
@@ -28,28 +34,41 @@ SLOW_AFTER = 1.0
 _SLOW_LANES = 8
 """How many times ``concurrency`` probes may run in all, slow ones included."""
 
-WRITE_EVERY = 5.0
+WRITE_EVERY = 1.0
 """While slow probes hold a sweep up, what the others found is handed over this often (seconds)."""
+_STANDSTILL = 10.0
+"""Seconds beyond the longest timeout after which an event loop that says nothing is given up."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One probe to run."""
+    """One probe to run: ``probe`` on a thread of its own, or ``awaits`` where it can be awaited."""
 
     check: Declared
-    probe: Callable[[], Finding]
+    probe: Callable[[], Finding] | None = None
+    awaits: Callable[[Clients], Awaitable[Finding]] | None = None
 
 
 @dataclass(eq=False)
 class _Attempt:
-    """One probe on its thread. ``began``, ``ended``: monotonic clock; ``at``: when it began, for people."""
+    """One probe under way. ``began``, ``ended``: monotonic clock; ``at``: when it began, for people."""
 
     task: Task
-    began: float
-    at: datetime
+    began: float = 0.0
+    at: datetime | None = None
     ended: float = 0.0
     found: Finding | None = None
+    error: Exception | None = None
     thread: threading.Thread | None = field(default=None, repr=False)
+
+    @property
+    def timeout(self) -> float:
+        return self.task.check.timeout
+
+    @property
+    def awaits(self) -> Callable[[Clients], Awaitable[Finding]]:
+        assert self.task.awaits is not None  # noqa: S101 - those without one have threads
+        return self.task.awaits
 
 
 class Sweeper:
@@ -61,7 +80,20 @@ class Sweeper:
 
     def __init__(self, concurrency: int) -> None:
         self.concurrency = concurrency
+        self._lane: Lane | None = None
         self._hanging: dict[str, _Attempt] = {}
+
+    @property
+    def lane(self) -> Lane:
+        """Where probes are awaited; `regrow health disk` never asks for it, and starts without asyncio."""
+        if self._lane is None:
+            from regrow.health.lane import Lane
+
+            self._lane = Lane()
+        return self._lane
+
+    def give_up_lane(self) -> None:
+        self._lane = None
 
     @property
     def hanging(self) -> int:
@@ -72,12 +104,12 @@ class Sweeper:
         return len(self._hanging)
 
     def sweep(self, tasks: Iterable[Task], clock: Clock, budget: float) -> Iterator[list[Result]]:
-        """Run all probes; yields results in batches: one at the end, or one every 5 s when it takes longer.
+        """Run all probes; yields results in batches: one at the end, or one a second when it takes longer.
 
         ``budget``: seconds after which no further probe is begun. A task without any result was not
         reached; it will be due at the next sweep.
         """
-        yield from _Sweep(self, deque(tasks), clock, budget).run()
+        yield from _Sweep(self, tasks, clock, budget).run()
 
     def left_behind(self, name: str) -> float | None:
         """For how many seconds a probe of this check has been hanging; None when none does."""
@@ -93,18 +125,23 @@ class Sweeper:
 class _Sweep:
     """One sweep: what waits, what runs, what was found and not handed over yet."""
 
-    def __init__(self, sweeper: Sweeper, waiting: deque[Task], clock: Clock, budget: float) -> None:
+    def __init__(self, sweeper: Sweeper, tasks: Iterable[Task], clock: Clock, budget: float) -> None:
         self.sweeper = sweeper
-        self.waiting = waiting
+        given = list(tasks)
+        self.waiting = deque(task for task in given if task.awaits is None)
+        self.awaited = {_Attempt(task) for task in given if task.awaits is not None}
         self.clock = clock
         self.stop_at = time.monotonic() + budget
         self.running: set[_Attempt] = set()
-        self.ended: queue.SimpleQueue[_Attempt] = queue.SimpleQueue()
+        self.ended: queue.SimpleQueue[list[_Attempt]] = queue.SimpleQueue()
         self.results: list[Result] = []
+        self.heard_at = time.monotonic()
 
     def run(self) -> Iterator[list[Result]]:
+        if self.awaited:
+            self.sweeper.lane.begin(list(self.awaited), self.ended, self.clock, self.stop_at)  # type: ignore[arg-type]
         handed_over = time.monotonic()
-        while self.running or self._may_begin():
+        while self.running or self.awaited or self._may_begin():
             self._begin()
             self._collect(handed_over + WRITE_EVERY)
             self._give_up_on_late_ones()
@@ -153,42 +190,64 @@ class _Sweep:
 
     def _collect(self, until: float) -> None:
         """Take in what has ended, waiting at most until a probe is over its time or one makes room."""
-        if not self.running:
+        if not self.running and not self.awaited:
             return
         now = time.monotonic()
-        wake_at = [attempt.began + attempt.task.check.timeout for attempt in self.running]
+        wake_at = [attempt.began + attempt.timeout for attempt in self.running]
         if self.waiting:
             turns_slow = (attempt.began + SLOW_AFTER for attempt in self.running)
             wake_at += [moment for moment in turns_slow if moment > now]
+        if self.awaited:
+            wake_at.append(now + 1.0)
         if self.results:
             wake_at.append(until)
         patience = max(0.0, min(wake_at) - now)
         try:
-            attempt = self.ended.get(timeout=patience)
+            attempts = self.ended.get(timeout=patience)
             while True:
-                self._take(attempt)
-                attempt = self.ended.get_nowait()
+                for attempt in attempts:
+                    self._take(attempt)
+                attempts = self.ended.get_nowait()
         except queue.Empty:
             return
 
     def _take(self, attempt: _Attempt) -> None:
-        if attempt not in self.running:
+        if attempt in self.awaited:
+            self.awaited.discard(attempt)
+            self.heard_at = time.monotonic()
+        elif attempt in self.running:
+            self.running.discard(attempt)
+        else:
             return  # it came back after its verdict
-        self.running.discard(attempt)
+        if not attempt.began:
+            return  # its turn never came
         took = attempt.ended - attempt.began
-        limit = attempt.task.check.timeout
-        # By its own clock: one that came back in time may be collected late.
-        found = attempt.found if took <= limit and attempt.found else _no_answer(limit)
+        if attempt.error is not None:
+            found = _not_made(attempt.task.check, attempt.error)
+        elif attempt.found is not None and took <= attempt.timeout:
+            # By its own clock: one that came back in time may be collected late.
+            found = attempt.found
+        else:
+            found = _no_answer(attempt.timeout)
         self._keep(attempt.task, found, took, attempt.at)
 
     def _give_up_on_late_ones(self) -> None:
         now = time.monotonic()
-        late = [a for a in self.running if now - a.began > a.task.check.timeout and not a.ended]
+        late = [a for a in self.running if now - a.began > a.timeout and not a.ended]
         for attempt in late:
             self.running.discard(attempt)
             self.sweeper.leave(attempt)
-            limit = attempt.task.check.timeout
-            self._keep(attempt.task, _no_answer(limit), now - attempt.began, attempt.at)
+            self._keep(attempt.task, _no_answer(attempt.timeout), now - attempt.began, attempt.at)
+        if self.awaited and now - self.heard_at > max(a.timeout for a in self.awaited) + _STANDSTILL:
+            self._give_up_on_the_loop()
+
+    def _give_up_on_the_loop(self) -> None:
+        """A probe that was to be awaited blocks all of them: nothing is known of what they watch."""
+        logger.error("check.loop_stands_still", extra={"checks": len(self.awaited)})
+        for attempt in self.awaited:
+            self._keep(attempt.task, finding("unknown", "not probed: the event loop stands still"), 0.0)
+        self.awaited.clear()
+        self.sweeper.give_up_lane()
 
     def _keep(self, task: Task, found: Finding, latency: float, at: datetime | None = None) -> None:
         """``at``: when the probe began, so that a slow one does not put the next one off."""
@@ -198,15 +257,16 @@ class _Sweep:
         )
 
 
-def _attempt(attempt: _Attempt, ended: queue.SimpleQueue[_Attempt]) -> None:
+def _attempt(attempt: _Attempt, ended: queue.SimpleQueue[list[_Attempt]]) -> None:
     """What a probe's thread does. Nothing escapes: a probe that fails has found nothing out."""
     try:
+        assert attempt.task.probe is not None  # noqa: S101 - the others are awaited
         attempt.found = attempt.task.probe()
     except Exception as error:
-        attempt.found = _not_made(attempt.task.check, error)
+        attempt.error = error
     finally:
         attempt.ended = time.monotonic()
-        ended.put(attempt)
+        ended.put([attempt])
 
 
 def _not_made(check: Declared, error: Exception) -> Finding:

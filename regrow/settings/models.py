@@ -149,9 +149,9 @@ class ScheduleSettings(Section):
     """Seconds between two runs of each scheduled job."""
 
     health_check_monitoring: Seconds
-    """Every check that has no shorter interval of its own."""
+    """The job run that tells what the checks found; it runs what is due, too."""
     due_checks: Seconds
-    """Checks with an interval of their own."""
+    """The tick at which due checks run, each by its own interval."""
     monitor_circuit_breakers: Seconds
     """Transitions into the history; idle open breakers moved on."""
     evaluate_degradation: Seconds
@@ -182,7 +182,9 @@ class HealthSettings(Section):
     history_size: Positive
     """Results of each check kept in Redis for the live view."""
     concurrency: Positive
-    """Checks that run at once."""
+    """Checks that run at once on threads; HTTP checks have lanes of their own."""
+    chunk_size: Positive
+    """When more checks are due, they are split into tasks of so many at most, for all workers to share."""
     retention_days: Positive
     """How long results are kept in the database."""
     changes_retention_days: Positive

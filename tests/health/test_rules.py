@@ -145,9 +145,16 @@ def test_the_longest_overdue_come_first_and_those_that_never_ran_before_them():
     assert [check.name for check in rules.due(checks, last, NOW)] == ["never", "later", "late"]
 
 
-def test_only_checks_out_of_step_with_the_minute_need_a_tick_of_their_own():
-    own = [s for s in (10, 30, 45, 60, 61, 90, 120, 178, 3600) if rules.needs_own_tick(s, 60)]
-    assert own == [10, 30, 45, 90]
+@given(st.lists(st.floats(0, 5), max_size=40), st.integers(1, 12))
+def test_chunks_hold_every_check_once_and_share_the_slow_ones(latencies, size):
+    checks = [declared(f"c{n}") for n in range(len(latencies))]
+    last = {f"c{n}": Result(f"c{n}", "healthy", "", took, NOW, 60.0) for n, took in enumerate(latencies)}
+    ordered = rules.longest_first(checks, last)
+    assert [last[check.name].latency for check in ordered] == sorted(latencies, reverse=True)
+    parts = rules.chunks(ordered, size)
+    assert sorted(check.name for part in parts for check in part) == sorted(last)
+    assert all(len(part) <= size for part in parts)
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 @given(

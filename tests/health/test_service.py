@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -15,10 +16,10 @@ import structlog
 from regrow import jobs
 from regrow.database.tables import check_results
 from regrow.engine import Engine, set_engine
-from regrow.errors import CheckNotFoundError
+from regrow.errors import CheckNotFoundError, StoreUnavailableError
 from regrow.health import service
 from regrow.health.rules import Result
-from regrow.health.store import HISTORY, KeptResults, LiveResults
+from regrow.health.store import CLAIM, HISTORY, KeptResults, LiveResults
 from tasks.health import health_check_monitoring, run_due_checks
 from tests.servers import free_port
 
@@ -80,6 +81,18 @@ def later(engine, seconds):
 def tcp(port, **more):
     lines = {"kind": '"tcp"', "host": '"127.0.0.1"', "port": port, "timeout": 1.0, **more}
     return "\n".join(f"{key} = {value}" for key, value in lines.items())
+
+
+class Listener:
+    """A port that takes connections while it is open."""
+
+    def __enter__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        return self
+
+    def __exit__(self, *error):
+        self.socket.close()
 
 
 def test_a_run_probes_every_declared_check_and_keeps_the_results_in_both_stores(each_engine):
@@ -293,6 +306,71 @@ def test_writing_the_same_result_twice_keeps_it_once(each_engine):
     assert len(rows(each_engine)) == 1
 
 
+class Sent:
+    """A sender that keeps what it was given, or is away."""
+
+    def __init__(self, away=False):
+        self.away, self.tasks = away, []
+
+    def send(self, task, kwargs, *, queue):
+        if self.away:
+            raise StoreUnavailableError("the broker is away")
+        self.tasks.append((task, kwargs, queue))
+
+
+@pytest.fixture
+def many(config, make_engine, redis_url):
+    """An engine with ten checks, which share themselves out by four."""
+    ports = {f"port-{n}": tcp(free_port(), interval=10.0) for n in range(10)}
+    return make_engine(redis_url, **config(**ports), REGROW_HEALTH__CHUNK_SIZE="4")
+
+
+def test_many_checks_are_shared_with_other_workers_and_each_runs_once(many):
+    many.sender = sent = Sent()
+    summary = service.run_due(many)
+    assert (summary["ran"], summary["sent"], summary["postponed"]) == (4, 6, [])
+    assert {(task, queue) for task, _, queue in sent.tasks} == {("regrow.health.run_chunk", "regrow.control")}
+    assert service.run_due(many)["ran"] == 0  # what was sent is claimed
+    for _ in range(2):  # delivered twice: the second finds the results of the first, and probes again
+        ran = [service.run_chunk(many, **kwargs)["ran"] for _, kwargs, _ in sent.tasks]
+    assert ran == [3, 3]
+    assert len({row["check_name"] for row in rows(many)}) == 10
+
+
+def test_a_chunk_whose_claims_ran_out_or_went_to_others_is_left(many):
+    many.sender = sent = Sent()
+    service.run_due(many)
+    (_, first, _), (_, second, _) = sent.tasks
+    many.redis.delete(*(CLAIM + name for name in first["names"]))
+    assert service.run_chunk(many, **first)["ran"] == 0
+    service.run_due(many, force=True)
+    assert service.run_chunk(many, **second)["ran"] == 0
+    assert service.run_chunk(many, ["nobody"], "me")["ran"] == 0
+
+
+def test_with_the_broker_away_the_tick_runs_them_all_itself(many):
+    many.sender = Sent(away=True)
+    summary = service.run_due(many)
+    assert (summary["ran"], summary["sent"]) == (10, 0)
+
+
+def test_a_parent_is_looked_at_in_the_next_tick_when_a_child_fails(config, make_engine, redis_url):
+    down = free_port()
+    with Listener() as up:
+        environ = config(
+            parent=tcp(up.port, interval=600.0),
+            child=tcp(down, interval=600.0, depends_on='["parent"]'),
+        )
+        engine = make_engine(redis_url, **environ)
+        fine = Result("parent", "healthy", "", 0.0, engine.clock(), 600.0)
+        LiveResults(engine.redis, 10, 600).write([fine])
+        assert service.run_due(engine)["ran"] == 1
+    assert service.run_due(engine)["ran"] == 1
+    statuses = {row["check_name"]: row["status"] for row in rows(engine)}
+    assert statuses == {"child": "unhealthy", "parent": "unhealthy"}
+    assert service.run_due(engine)["ran"] == 0
+
+
 # The tasks
 
 
@@ -302,18 +380,19 @@ def as_process_engine():
     set_engine(None)
 
 
-def test_the_minutes_job_always_leaves_a_run_and_the_short_tick_only_when_something_was_due(
+def test_the_minutes_job_always_leaves_a_run_that_tells_what_the_ticks_found(
     make_engine, redis_url, config, as_process_engine
 ):
-    environ = config(disk="interval = 3.0", memory="interval = 1.0")  # the minute's tick is 3 s here
-    engine = make_engine(redis_url, **environ)
+    engine = make_engine(redis_url, **config(disk="interval = 3.0", memory="interval = 1.0"))
     as_process_engine(engine)
     run_due_checks()
     run_due_checks()
+    assert jobs.recent(engine, "health_check_monitoring") == []
     health_check_monitoring()
     health_check_monitoring()
     runs = [run.summary for run in jobs.recent(engine, "health_check_monitoring")]
-    assert [run["ran"] for run in reversed(runs)] == [1, 1, 0]
+    assert [(run["ran"], run["checks"]) for run in runs] == [(2, 2), (2, 2)]
+    assert set(runs[0]["changed"]) == {"disk", "memory"}
     assert {row["check_name"] for row in rows(engine)} == {"memory", "disk"}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 import time
 
@@ -153,3 +155,110 @@ def test_a_result_is_dated_when_its_probe_began():
     found = sweep(Sweeper(1), [task("slow", lambda: time.sleep(0.5) or fine())])["slow"]
     assert (found.at - before).total_seconds() < 0.4
     assert found.latency == pytest.approx(0.5, abs=0.3)
+
+
+# Probes that are awaited
+
+
+def awaited(name, probe, timeout=2.0):
+    async def run(clients):
+        return await probe()
+
+    return Task(Declared(name, "http", 60.0, timeout), awaits=run)
+
+
+async def well():
+    return fine()
+
+
+async def for_ever():
+    await asyncio.Event().wait()
+
+
+def test_hundreds_of_awaited_probes_hang_and_delay_no_other(monkeypatch):
+    monkeypatch.setattr("regrow.health.lane.SLOW_AFTER", 0.02)
+    order = []
+
+    async def quick():
+        order.append(time.monotonic())
+        return fine()
+
+    sweeper = Sweeper(2)
+    hanging = [awaited(f"h{n}", for_ever, 2.5) for n in range(200)]
+    began = time.monotonic()
+    found = sweep(sweeper, [*hanging, *(awaited(f"c{n}", quick) for n in range(20))])
+    assert order[-1] - began < 2.0
+    statuses = [result.status for result in found.values()]
+    assert (statuses.count("unhealthy"), statuses.count("healthy")) == (200, 20)
+    assert {found[f"h{n}"].message for n in range(200)} == {"no answer within 2.5 s"}
+    assert sweeper.hanging == 0  # what is awaited can be ended
+
+
+def test_awaited_probes_and_threads_are_of_one_sweep(gate):
+    found = sweep(
+        Sweeper(2),
+        [task("thread", fine), awaited("loop", well), task("hangs", lambda: gate.wait(9) or fine(), 0.2)],
+    )
+    assert {name: result.status for name, result in found.items()} == {
+        "thread": "healthy",
+        "loop": "healthy",
+        "hangs": "unhealthy",
+    }
+
+
+def test_an_awaited_probe_that_fails_by_itself_found_nothing_out_and_quotes_no_secret():
+    async def broken():
+        raise ValueError("token=s3cr3t")
+
+    found = sweep(Sweeper(1), [awaited("broken", broken)])["broken"]
+    assert (found.status, found.message) == ("unknown", "could not be probed: ValueError")
+
+
+def test_awaited_probes_that_the_budget_does_not_reach_have_no_result(monkeypatch):
+    monkeypatch.setattr("regrow.health.lane.LANES", 1)
+
+    async def slow():
+        await asyncio.sleep(0.2)
+        return fine()
+
+    found = sweep(Sweeper(1), [awaited(f"c{n}", slow) for n in range(10)], 0.3)
+    assert 1 <= len(found) < 10
+
+
+def test_a_probe_that_blocks_the_event_loop_is_told_and_the_next_sweep_has_a_loop_of_its_own(
+    monkeypatch, gate
+):
+    monkeypatch.setattr("regrow.health.sweep._STANDSTILL", 0.3)
+
+    async def blocks():
+        gate.wait(20)
+        return fine()
+
+    sweeper = Sweeper(1)
+    found = sweep(sweeper, [awaited("blocks", blocks, 0.2), awaited("other", well, 0.2)])
+    assert {result.status for result in found.values()} == {"unknown"}
+    assert sweep(sweeper, [awaited("other", well)])["other"].status == "healthy"
+
+
+def test_a_forked_child_has_an_event_loop_of_its_own():
+    sweeper = Sweeper(1)
+    sweep(sweeper, [awaited("first", well)])
+    pid = os.fork()
+    if not pid:
+        found = sweep(sweeper, [awaited("second", well)])
+        os._exit(0 if found["second"].status == "healthy" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_when_this_process_gets_no_cpu_a_service_that_seems_silent_is_unknown_and_not_down():
+    async def starve():
+        for _ in range(12):
+            time.sleep(0.15)  # somebody else has the CPU
+            await asyncio.sleep(0)
+        return fine()
+
+    found = sweep(Sweeper(1), [awaited("starving", starve, 5.0), awaited("silent", for_ever, 0.6)])
+    assert (found["silent"].status, found["silent"].message) == (
+        "unknown",
+        "could not be probed: NoTimeError",
+    )
