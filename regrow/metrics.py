@@ -25,6 +25,7 @@ from regrow.counters import Labels
 from regrow.dead_letters import counting as redrives
 from regrow.dead_letters.ledger import Ledger
 from regrow.dead_letters.sources import SourceCounts
+from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import STATUSES, Overview
 from regrow.jobs import JobRun
 from regrow.retries import counting as retries
@@ -52,6 +53,9 @@ COUNTERS = {
     ),
     "http_requests_refused_total": ("Requests turned away by a process that drains.", ("app",)),
     "drains_total": ("Processes that stopped in order, by how it ended.", ("process", "outcome")),
+    "degradation_events_total": ("Changes of the level, by the levels before and after.", ("from", "to")),
+    "degradation_refused_total": ("Calls and requests that the level did not permit.", ("feature",)),
+    "requests_shed_total": ("Requests turned away because an app had too much to do.", ("priority",)),
     "fallback_usage_total": ("Answers that a fallback gave, by service.", ("service",)),
     "temp_files_removed_total": ("Temp files that the clean-up removed, by why.", ("root", "reason")),
     "temp_files_freed_bytes_total": ("Bytes that the clean-up freed.", ("root",)),
@@ -78,6 +82,7 @@ class Readings:
 
     checks: Overview | None
     breakers: Sequence[BreakerStatus] | None
+    level: LevelStatus | None
     counters: Counts | None
     dead_letters: LetterCounts | None
     ledger: Ledger | None
@@ -127,6 +132,8 @@ def _of_all(readings: Readings, now: datetime) -> Iterator[Metric]:
         yield from _of_checks(readings.checks)
     if readings.breakers is not None:
         yield from _of_breakers(readings.breakers)
+    if readings.level is not None:
+        yield from _of_level(readings.level)
     if readings.dead_letters is not None:
         yield from _of_letters(readings.dead_letters, now)
     if readings.ledger is not None:
@@ -199,6 +206,28 @@ def _of_breakers(breakers: Iterable[BreakerStatus]) -> Iterator[Metric]:
         calls.add_metric([breaker.name, "success"], breaker.successes)
         calls.add_metric([breaker.name, "failure"], breaker.failures)
     yield from (state, override, calls)
+
+
+def _of_level(level: LevelStatus) -> Iterator[Metric]:
+    if not level.known:  # an absent series alerts, a zero would reassure
+        return
+    yield GaugeMetricFamily(
+        "system_degradation_level",
+        "0 normal, 1 minor, 2 moderate, 3 severe, 4 critical; absent while it is unknown.",
+        level.level.rank,
+    )
+    yield GaugeMetricFamily(
+        "degradation_overridden", "1 while a person holds the level.", float(level.ordered is not None)
+    )
+    if level.score is not None:
+        score = GaugeMetricFamily(
+            "degradation_score",
+            "The weighted score of the checks, of 100; low counts unknown ones as down, high as healthy.",
+            labels=["bound"],
+        )
+        score.add_metric(["low"], level.score.low)
+        score.add_metric(["high"], level.score.high)
+        yield score
 
 
 def _of_letters(letters: LetterCounts, now: datetime) -> Iterator[Metric]:

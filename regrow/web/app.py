@@ -24,6 +24,7 @@ from regrow.version import __version__
 from regrow.web import (
     breakers,
     dead_letters,
+    degradation,
     health,
     intake,
     metrics,
@@ -70,6 +71,7 @@ def create_app(engine: Engine, drain: Drain | None = None, *, drain_on_signals: 
     for noun in (
         health,
         breakers,
+        degradation,
         reliability,
         dead_letters,
         intake,

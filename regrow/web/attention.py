@@ -11,6 +11,7 @@ from typing import Any
 
 from regrow.breakers import BreakerStatus
 from regrow.dead_letters.ledger import Ledger
+from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import Overview, Status
 from regrow.metrics import LetterCounts
 from regrow.web.jobs import JobView
@@ -38,16 +39,18 @@ def notices(
     breakers: Fact[Sequence[BreakerStatus]],
     letters: Fact[LetterCounts],
     ledger: Fact[Ledger],
+    level: Fact[LevelStatus],
 ) -> list[Notice]:
     """All notices; an empty list means that all is known and well."""
     found = [
         *_of_stores(
-            {"Health checks": checks, "Circuit breakers": breakers},
+            {"Health checks": checks, "Circuit breakers": breakers, "The level": level},
             {"Jobs": jobs, "Dead letters": letters, "Ledger": ledger},
         ),
         *(_of_checks(checks.value) if isinstance(checks, Known) else ()),
         *(_of_jobs(jobs.value) if isinstance(jobs, Known) else ()),
         *(_of_breakers(breakers.value) if isinstance(breakers, Known) else ()),
+        *(_of_level(level.value) if isinstance(level, Known) else ()),
         *(_of_letters(letters.value) if isinstance(letters, Known) else ()),
         *(_of_ledger(ledger.value) if isinstance(ledger, Known) else ()),
     ]
@@ -114,6 +117,19 @@ def _when_tried(breaker: BreakerStatus) -> str:
     if breaker.state == "half_open":
         return "the next call is the probe that decides"
     return f"calls are refused; the first probe may go in {span(breaker.retry_after or 0)}"
+
+
+def _of_level(level: LevelStatus) -> Iterator[Notice]:
+    """A level that was never told is told by the checks and jobs that are missing."""
+    if level.known and level.level == "normal" and level.ordered is None:
+        return
+    if not level.known:
+        if level.since is not None:
+            yield Notice("unknown", "The level of degradation is unknown", level.why, "degradation")
+        return
+    status: Status = "unhealthy" if level.level >= "severe" else "degraded"
+    by = f" by hand, by {level.actor}" if level.ordered is not None else ""
+    yield Notice(status, f"The level is {level.level}{by}", level.why, "degradation")
 
 
 def _of_letters(letters: LetterCounts) -> Iterator[Notice]:

@@ -11,6 +11,8 @@ from regrow.breakers import BreakerStatus, list_breakers
 from regrow.database import migrating
 from regrow.dead_letters import service as dead_letters
 from regrow.dead_letters.ledger import Ledger
+from regrow.degradation import service as degradation
+from regrow.degradation.service import Status as LevelStatus
 from regrow.drain import record
 from regrow.drain.record import Course
 from regrow.engine import Engine
@@ -29,6 +31,10 @@ def overview(engine: Engine) -> Overview:
 
 def breakers(engine: Engine) -> Sequence[BreakerStatus]:
     return list_breakers(engine.redis)
+
+
+def level(engine: Engine) -> LevelStatus:
+    return degradation.status(engine)
 
 
 def drains(engine: Engine) -> tuple[Sequence[Course], Sequence[Course]]:

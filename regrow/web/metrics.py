@@ -18,17 +18,21 @@ router = APIRouter(tags=["metrics"])
 @router.get("/metrics", dependencies=[DetailOnly], response_class=Response)
 async def scrape(reader: TheReader, since: TheStart) -> Response:
     """Always 200 with what is known; a store that is away leaves its series out (regrow_scrape_errors)."""
-    checks, breakers, counts, letters, ledger, runs = await asyncio.gather(
-        reader.read(facts.overview),
-        reader.read(facts.breakers),
-        reader.read(facts.counts),
-        reader.read(facts.letters),
-        reader.read(facts.ledger),
-        reader.read(facts.latest_runs),
+    (checks, breakers, counts, letters, ledger, runs), level = await asyncio.gather(
+        asyncio.gather(
+            reader.read(facts.overview),
+            reader.read(facts.breakers),
+            reader.read(facts.counts),
+            reader.read(facts.letters),
+            reader.read(facts.ledger),
+            reader.read(facts.latest_runs),
+        ),
+        reader.read(facts.level),
     )
     readings = metrics.Readings(
         checks=known(checks, None),
         breakers=known(breakers, None),
+        level=known(level, None),
         counters=known(counts, None),
         dead_letters=known(letters, None),
         ledger=known(ledger, None),

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from regrow.breakers import BreakerStatus
 from regrow.dead_letters.ledger import Ledger
+from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import Overview, Status
 from regrow.metrics import LetterCounts
 from regrow.reports.service import ReportSummary
@@ -32,6 +33,7 @@ class Picture:
     ledger: Fact[Ledger]
     reports: Fact[Sequence[ReportSummary]]
     notices: Sequence[Notice]
+    level: Fact[LevelStatus]
 
     @property
     def status(self) -> Status:
@@ -47,13 +49,16 @@ class Picture:
 
 async def take(reader: Reader, since: datetime) -> Picture:
     """Read all at once; this takes as long as the slowest store, and never longer than the reader allows."""
-    checks, runs, breakers, letters, ledger, newest = await asyncio.gather(
-        reader.read(facts.overview),
-        reader.read(facts.latest_runs),
-        reader.read(facts.breakers),
-        reader.read(facts.letters),
-        reader.read(facts.ledger),
-        reader.read(facts.newest_reports),
+    (checks, runs, breakers, letters, ledger, newest), level = await asyncio.gather(
+        asyncio.gather(
+            reader.read(facts.overview),
+            reader.read(facts.latest_runs),
+            reader.read(facts.breakers),
+            reader.read(facts.letters),
+            reader.read(facts.ledger),
+            reader.read(facts.newest_reports),
+        ),
+        reader.read(facts.level),
     )
     engine = reader.engine
     settings, now = engine.settings, engine.clock()
@@ -68,5 +73,6 @@ async def take(reader: Reader, since: datetime) -> Picture:
         letters=letters,
         ledger=ledger,
         reports=newest,
-        notices=attention.notices(checks, views, breakers, letters, ledger),
+        notices=attention.notices(checks, views, breakers, letters, ledger, level),
+        level=level,
     )

@@ -10,6 +10,8 @@ import pytest
 from regrow.breakers import BreakerConfig, BreakerStatus
 from regrow.dead_letters.ledger import Account, Entry, Ledger
 from regrow.dead_letters.sources import SourceCounts
+from regrow.degradation.levels import Level
+from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import CheckView, Overview
 from regrow.jobs import JOBS, JobRun
 from regrow.metrics import LetterCounts
@@ -66,6 +68,7 @@ CALM: dict[str, Fact[Any]] = {
     "breakers": breaker("closed"),
     "letters": LETTERS,
     "ledger": Known(Ledger((Account("payments", Entry(accepted=3), {"pending": 3}),))),
+    "level": Known(LevelStatus(Level.NORMAL, known=True, why="score 100 of 100", since=NOW)),
 }
 
 
@@ -175,3 +178,33 @@ def test_a_broken_breaker_does_not_call_the_system_unhealthy_while_its_checks_ar
 
 def test_the_verdict_of_the_checks_is_not_softened() -> None:
     assert picture(checks=checks("unhealthy", overall="unhealthy"), letters=AWAY).status == "unhealthy"
+
+
+@pytest.mark.parametrize(
+    ("level", "says"),
+    [
+        (
+            LevelStatus(Level.SEVERE, known=True, why="score 50", since=NOW),
+            ("unhealthy", "The level is severe"),
+        ),
+        (
+            LevelStatus(
+                Level.NORMAL, known=True, why="a drill", since=NOW, ordered=Level.NORMAL, actor="ann"
+            ),
+            ("degraded", "The level is normal by hand, by ann"),
+        ),
+        (
+            LevelStatus(Level.MINOR, known=False, why="not confirmed for 90 s", since=NOW),
+            ("unknown", "The level of degradation is unknown"),
+        ),
+    ],
+)
+def test_a_level_that_is_not_normal_or_not_known_or_held_by_hand(
+    level: LevelStatus, says: tuple[str, str]
+) -> None:
+    (notice,) = told(level=Known(level))
+    assert (notice.status, notice.what) == says
+
+
+def test_a_level_that_was_never_told_leaves_the_word_to_the_checks() -> None:
+    assert not told(level=Known(LevelStatus(Level.MINOR, known=False, why="nobody has told a level")))

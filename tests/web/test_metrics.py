@@ -86,12 +86,18 @@ def test_every_family_has_help_and_only_counters_are_called_counters(holder: Tes
         "circuit_breaker_rejected",
         "circuit_breaker_requests",
         "circuit_breaker_transitions",
+        "degradation_events",
+        "degradation_refused",
         "dlq_ledger_accepted",
         "dlq_ledger_purged",
         "dlq_messages_added",
+        "drains",
         "fallback_usage",
         "health_check",
+        "http_requests",
+        "http_requests_refused",
         "regrow_job_runs",
+        "requests_shed",
         "retry_attempts",
     }
     assert types["retry_delay_seconds"] == types["circuit_breaker_response_time"] == "histogram"
