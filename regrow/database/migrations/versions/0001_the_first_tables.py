@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import Blob, LongText, RowId, UtcDateTime, key
 
 revision = "0001"
@@ -14,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    steps.create_table(
         "audit",
         sa.Column("id", RowId, autoincrement=True, nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
@@ -25,10 +26,10 @@ def upgrade() -> None:
         sa.Column("details", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
     )
-    op.create_index(op.f("ix_audit_at"), "audit", ["at"])
-    op.create_index(op.f("ix_audit_subject"), "audit", ["subject"])
+    steps.create_index("audit", ["at"])
+    steps.create_index("audit", ["subject"])
 
-    op.create_table(
+    steps.create_table(
         "breaker_transitions",
         sa.Column("id", RowId, autoincrement=True, nullable=False),
         sa.Column("breaker", key(190), nullable=False),
@@ -42,9 +43,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_breaker_transitions")),
         sa.UniqueConstraint("breaker", "epoch", name=op.f("uq_breaker_transitions_breaker_epoch")),
     )
-    op.create_index(op.f("ix_breaker_transitions_at"), "breaker_transitions", ["at"])
+    steps.create_index("breaker_transitions", ["at"])
 
-    op.create_table(
+    steps.create_table(
         "capture_events",
         sa.Column("event_id", key(190), nullable=False),
         sa.Column("letter_id", key(36), nullable=False),
@@ -52,10 +53,10 @@ def upgrade() -> None:
         sa.Column("received_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("event_id", name=op.f("pk_capture_events")),
     )
-    op.create_index(op.f("ix_capture_events_letter_id"), "capture_events", ["letter_id"])
-    op.create_index(op.f("ix_capture_events_received_at"), "capture_events", ["received_at"])
+    steps.create_index("capture_events", ["letter_id"])
+    steps.create_index("capture_events", ["received_at"])
 
-    op.create_table(
+    steps.create_table(
         "check_results",
         sa.Column("id", RowId, autoincrement=True, nullable=False),
         sa.Column("check_name", key(190), nullable=False),
@@ -70,9 +71,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_check_results")),
         sa.UniqueConstraint("check_name", "at", name=op.f("uq_check_results_check_name_at")),
     )
-    op.create_index(op.f("ix_check_results_at"), "check_results", ["at"])
+    steps.create_index("check_results", ["at"])
 
-    op.create_table(
+    steps.create_table(
         "dead_letters",
         sa.Column("id", key(36), nullable=False),
         sa.Column("idempotency_key", key(190), nullable=False),
@@ -113,13 +114,13 @@ def upgrade() -> None:
             "idempotency_key", "generation", name=op.f("uq_dead_letters_idempotency_key_generation")
         ),
     )
-    op.create_index(op.f("ix_dead_letters_service_state_id"), "dead_letters", ["service", "state", "id"])
-    op.create_index(op.f("ix_dead_letters_state_deadline"), "dead_letters", ["state", "deadline"])
-    op.create_index(op.f("ix_dead_letters_state_due_at_id"), "dead_letters", ["state", "due_at", "id"])
-    op.create_index(op.f("ix_dead_letters_state_lease_until"), "dead_letters", ["state", "lease_until"])
-    op.create_index(op.f("ix_dead_letters_state_settled_at"), "dead_letters", ["state", "settled_at"])
+    steps.create_index("dead_letters", ["service", "state", "id"])
+    steps.create_index("dead_letters", ["state", "deadline"])
+    steps.create_index("dead_letters", ["state", "due_at", "id"])
+    steps.create_index("dead_letters", ["state", "lease_until"])
+    steps.create_index("dead_letters", ["state", "settled_at"])
 
-    op.create_table(
+    steps.create_table(
         "job_runs",
         sa.Column("id", RowId, autoincrement=True, nullable=False),
         sa.Column("job", key(64), nullable=False),
@@ -130,10 +131,10 @@ def upgrade() -> None:
         sa.Column("host", sa.String(length=255), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_job_runs")),
     )
-    op.create_index(op.f("ix_job_runs_job_started_at"), "job_runs", ["job", "started_at"])
-    op.create_index(op.f("ix_job_runs_started_at"), "job_runs", ["started_at"])
+    steps.create_index("job_runs", ["job", "started_at"])
+    steps.create_index("job_runs", ["started_at"])
 
-    op.create_table(
+    steps.create_table(
         "reports",
         sa.Column("id", key(36), nullable=False),
         sa.Column("kind", key(64), nullable=False),
@@ -147,10 +148,10 @@ def upgrade() -> None:
         sa.Column("html", LongText, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_reports")),
     )
-    op.create_index(op.f("ix_reports_created_at"), "reports", ["created_at"])
-    op.create_index(op.f("ix_reports_kind_period_end"), "reports", ["kind", "period_end"])
+    steps.create_index("reports", ["created_at"])
+    steps.create_index("reports", ["kind", "period_end"])
 
-    op.create_table(
+    steps.create_table(
         "dead_letter_attempts",
         sa.Column("token", key(36), nullable=False),
         sa.Column("letter_id", key(36), nullable=False),
@@ -173,13 +174,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("token", name=op.f("pk_dead_letter_attempts")),
     )
-    op.create_index(
-        op.f("ix_dead_letter_attempts_letter_id_leased_at"),
-        "dead_letter_attempts",
-        ["letter_id", "leased_at"],
-    )
+    steps.create_index("dead_letter_attempts", ["letter_id", "leased_at"])
 
-    op.create_table(
+    steps.create_table(
         "dead_letter_bodies",
         sa.Column("letter_id", key(36), nullable=False),
         sa.Column("content_type", sa.String(length=255), nullable=False),
@@ -209,4 +206,4 @@ def downgrade() -> None:
         "breaker_transitions",
         "audit",
     ):
-        op.drop_table(table)
+        steps.drop_table(table)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import key
 
 revision = "0002"
@@ -28,10 +28,9 @@ _COLUMNS: dict[str, Any] = {
 
 def upgrade() -> None:
     for name, kind in _COLUMNS.items():
-        op.add_column("dead_letters", sa.Column(name, kind, nullable=True))
+        steps.add_column("dead_letters", sa.Column(name, kind, nullable=True))
 
 
 def downgrade() -> None:
-    # Not in a batch: on SQLite that makes the table anew, and what hangs on its rows goes with the old one.
     for name in _COLUMNS:
-        op.drop_column("dead_letters", name)
+        steps.drop_column("dead_letters", name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import UtcDateTime, key
 
 revision = "0003"
@@ -14,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    steps.create_table(
         "breaker_overrides",
         sa.Column("breaker", key(190), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
@@ -33,4 +34,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("breaker_overrides")
+    steps.drop_table("breaker_overrides")

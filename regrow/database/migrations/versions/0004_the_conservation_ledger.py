@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import RowId, UtcDateTime, key
 
 revision = "0004"
@@ -18,14 +19,14 @@ _AMOUNTS = ("accepted", "resolved", "discarded", "purged")
 
 
 def upgrade() -> None:
-    op.create_table(
+    steps.create_table(
         "ledger_deltas",
         sa.Column("id", RowId, autoincrement=True, nullable=False),
         sa.Column("service", key(190), nullable=False),
         *(sa.Column(name, sa.Integer(), nullable=False) for name in _AMOUNTS),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_deltas")),
     )
-    totals = op.create_table(
+    steps.create_table(
         "ledger_totals",
         sa.Column("service", key(190), nullable=False),
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in _AMOUNTS),
@@ -44,9 +45,12 @@ def upgrade() -> None:
         sa.literal(0),
         sa.literal(datetime.now(UTC), UtcDateTime()),
     ).group_by(letters.c.service)
+    # Whoever runs this again opens the books again: nobody has written into them yet.
+    totals = sa.table("ledger_totals", *map(sa.column, ("service", *_AMOUNTS, "opened_at")))
+    op.execute(sa.delete(totals))
     op.execute(sa.insert(totals).from_select(["service", *_AMOUNTS, "opened_at"], held))
 
 
 def downgrade() -> None:
-    op.drop_table("ledger_totals")
-    op.drop_table("ledger_deltas")
+    steps.drop_table("ledger_totals")
+    steps.drop_table("ledger_deltas")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import UtcDateTime, key
 
 revision = "0005"
@@ -14,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    steps.create_table(
         "dead_letter_archives",
         sa.Column("id", key(36), nullable=False),
         sa.Column("file", sa.String(length=255), nullable=False),
@@ -26,16 +27,16 @@ def upgrade() -> None:
         sa.Column("purged_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_dead_letter_archives")),
     )
-    op.create_index(op.f("ix_dead_letter_archives_purged_at"), "dead_letter_archives", ["purged_at"])
-    op.create_table(
+    steps.create_index("dead_letter_archives", ["purged_at"])
+    steps.create_table(
         "archived_letters",
         sa.Column("letter_id", key(36), nullable=False),
         sa.Column("archive_id", key(36), nullable=False),
         sa.PrimaryKeyConstraint("letter_id", name=op.f("pk_archived_letters")),
     )
-    op.create_index(op.f("ix_archived_letters_archive_id"), "archived_letters", ["archive_id"])
+    steps.create_index("archived_letters", ["archive_id"])
 
 
 def downgrade() -> None:
-    op.drop_table("archived_letters")
-    op.drop_table("dead_letter_archives")
+    steps.drop_table("archived_letters")
+    steps.drop_table("dead_letter_archives")

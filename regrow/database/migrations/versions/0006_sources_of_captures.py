@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import UtcDateTime, key
 
 revision = "0006"
@@ -14,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    steps.create_table(
         "capture_sources",
         sa.Column("source", key(64), nullable=False),
         sa.Column("host", sa.String(length=255), nullable=False),
@@ -33,9 +34,9 @@ def upgrade() -> None:
         sa.Column("last_seen_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("source", name=op.f("pk_capture_sources")),
     )
-    op.create_index(op.f("ix_capture_sources_gap_since"), "capture_sources", ["gap_since"])
-    op.create_index(op.f("ix_capture_sources_last_seen_at"), "capture_sources", ["last_seen_at"])
+    steps.create_index("capture_sources", ["gap_since"])
+    steps.create_index("capture_sources", ["last_seen_at"])
 
 
 def downgrade() -> None:
-    op.drop_table("capture_sources")
+    steps.drop_table("capture_sources")

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import UtcDateTime, key
 
 revision = "0007"
@@ -52,30 +53,29 @@ _ATTEMPTS: tuple[Callable[[], sa.Column[Any]], ...] = (
 # A unique index, no constraint: SQLite adds that to a new copy of the table alone, and dropping the old one
 # would take bodies and attempts with it.
 _INDEXES = (
-    ("ix_dead_letters_service_inflight_key", ["service", "inflight_key"]),
-    ("ix_dead_letters_service_state_rank_id", ["service", "state", "rank", "id"]),
-    ("ix_dead_letters_service_order_key_id", ["service", "order_key", "id"]),
-    ("ix_dead_letters_state_useful_until", ["state", "useful_until"]),
+    ["service", "inflight_key"],
+    ["service", "state", "rank", "id"],
+    ["service", "order_key", "id"],
+    ["state", "useful_until"],
 )
 
 
 def upgrade() -> None:
     for column in _LETTERS:
-        op.add_column("dead_letters", column())
+        steps.add_column("dead_letters", column())
     # Letters of the version before stand where they stood: by their due time.
-    letters = sa.table("dead_letters", sa.column("rank"), sa.column("due_at"))
-    op.execute(letters.update().values(rank=letters.c.due_at))
-    for name, columns in _INDEXES:
-        op.create_index(op.f(name), "dead_letters", columns, unique="inflight_key" in columns)
-    op.drop_index(op.f("ix_dead_letters_state_due_at_id"), table_name="dead_letters")
+    letters = sa.table("dead_letters", *map(sa.column, ("id", "rank", "due_at", "order_key")))
+    waiting = sa.and_(letters.c.rank.is_(None), letters.c.order_key.is_(None))
+    steps.update_all(letters, letters.c.id, waiting, {"rank": letters.c.due_at})
+    for columns in _INDEXES:
+        steps.create_index("dead_letters", columns, unique="inflight_key" in columns)
+    steps.drop_index("dead_letters", ["state", "due_at", "id"])
 
     for column in _ATTEMPTS:
-        op.add_column("dead_letter_attempts", column())
-    op.create_index(
-        op.f("ix_dead_letter_attempts_service_ended_at"), "dead_letter_attempts", ["service", "ended_at"]
-    )
+        steps.add_column("dead_letter_attempts", column())
+    steps.create_index("dead_letter_attempts", ["service", "ended_at"])
 
-    op.create_table(
+    steps.create_table(
         "redrive_paces",
         sa.Column("service", key(190), nullable=False),
         sa.Column(
@@ -104,12 +104,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.drop_table("redrive_paces")
-    op.drop_index(op.f("ix_dead_letter_attempts_service_ended_at"), table_name="dead_letter_attempts")
+    steps.drop_table("redrive_paces")
+    steps.drop_index("dead_letter_attempts", ["service", "ended_at"])
     for column in reversed(_ATTEMPTS):
-        op.drop_column("dead_letter_attempts", column().name)
-    op.create_index(op.f("ix_dead_letters_state_due_at_id"), "dead_letters", ["state", "due_at", "id"])
-    for name, _ in _INDEXES:
-        op.drop_index(op.f(name), table_name="dead_letters")
+        steps.drop_column("dead_letter_attempts", column().name)
+    steps.create_index("dead_letters", ["state", "due_at", "id"])
+    for columns in _INDEXES:
+        steps.drop_index("dead_letters", columns)
     for column in reversed(_LETTERS):
-        op.drop_column("dead_letters", column().name)
+        steps.drop_column("dead_letters", column().name)

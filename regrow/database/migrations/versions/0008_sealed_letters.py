@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import Blob, UtcDateTime, key
 
 revision = "0008"
@@ -14,7 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    steps.create_table(
         "data_keys",
         sa.Column("id", key(36), nullable=False),
         sa.Column("service", key(190), nullable=False),
@@ -25,19 +26,19 @@ def upgrade() -> None:
         sa.Column("erased_at", UtcDateTime(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_data_keys")),
     )
-    op.create_index(op.f("ix_data_keys_service_subject"), "data_keys", ["service", "subject"])
-    op.create_index(op.f("ix_data_keys_subject"), "data_keys", ["subject"])
-    op.add_column("dead_letters", sa.Column("data_key", key(36), nullable=True))
-    op.add_column("dead_letters", sa.Column("subject", key(80), nullable=False, server_default=""))
-    op.add_column("dead_letters", sa.Column("digest", key(80), nullable=True))
-    op.add_column("dead_letters", sa.Column("erased_at", UtcDateTime(), nullable=True))
-    op.create_index(op.f("ix_dead_letters_subject"), "dead_letters", ["subject"])
-    op.add_column("dead_letter_attempts", sa.Column("data_key", key(36), nullable=True))
+    steps.create_index("data_keys", ["service", "subject"])
+    steps.create_index("data_keys", ["subject"])
+    steps.add_column("dead_letters", sa.Column("data_key", key(36), nullable=True))
+    steps.add_column("dead_letters", sa.Column("subject", key(80), nullable=False, server_default=""))
+    steps.add_column("dead_letters", sa.Column("digest", key(80), nullable=True))
+    steps.add_column("dead_letters", sa.Column("erased_at", UtcDateTime(), nullable=True))
+    steps.create_index("dead_letters", ["subject"])
+    steps.add_column("dead_letter_attempts", sa.Column("data_key", key(36), nullable=True))
 
 
 def downgrade() -> None:
-    op.drop_column("dead_letter_attempts", "data_key")
-    op.drop_index(op.f("ix_dead_letters_subject"), "dead_letters")
+    steps.drop_column("dead_letter_attempts", "data_key")
+    steps.drop_index("dead_letters", ["subject"])
     for name in ("erased_at", "digest", "subject", "data_key"):
-        op.drop_column("dead_letters", name)
-    op.drop_table("data_keys")
+        steps.drop_column("dead_letters", name)
+    steps.drop_table("data_keys")
