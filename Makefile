@@ -52,10 +52,7 @@ bench-%: $(VENV)/.test ## one measurement, by name
 .PHONY: proof
 proof: $(VENV)/.test ## kill -9 at every step and at random, and an outage; then count (KILLS=100)
 	@.ci/services || true
-	@$(BIN)/python -m tests.proof.outage
-	@for broker in rabbitmq redis; do \
-	  $(BIN)/python -m tests.proof.crash_points --broker $$broker --kills 500 && \
-	  $(BIN)/python -m tests.proof.random_kills --broker $$broker --kills $(or $(KILLS),100) || exit 1; done
+	@$(BIN)/python -m tests.proof --kills $(or $(KILLS),100)
 
 .PHONY: lock
 lock: $(VENV)/.dev ## pin the requirements again from pyproject.toml (UPGRADE=1: newest releases)

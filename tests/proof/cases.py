@@ -37,12 +37,13 @@ class Case:
     accepted: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, count: int) -> Case:
+    def of(cls, count: int, failed_at: datetime) -> Case:
         made = []
         for _ in range(count):
             order = uuid.uuid4().hex
             message = {"task": "shop.charge", "args": [order], "kwargs": {"note": NOTE * 3}, "queue": SHOP}
-            made.append(of_message(message, error="the bank was away", service="bank", idempotency_key=order))
+            why = {"error": "the bank was away", "service": "bank", "failed_at": failed_at}
+            made.append(of_message(message, idempotency_key=order, **why))
         return cls(made)
 
     @property

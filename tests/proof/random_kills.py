@@ -145,9 +145,9 @@ def _until_settled(regrow: Deployment, accepted: list[str]) -> set[str]:
         return sum(counts.values()) == counts["resolved"] and not missing()
 
     try:
-        eventually(settled, 120, every=0.5)
+        eventually(settled, 300, every=0.5)
     except AssertionError:
-        print(f"not all settled within 120 s: {service.counts(engine)}")
+        print(f"not all settled within 300 s: {service.counts(engine)}")
     return missing()
 
 
