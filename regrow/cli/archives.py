@@ -11,6 +11,7 @@ import click
 
 from regrow.cli.output import Column, actor, json_option, print_facts, print_json, print_table, visible, when
 from regrow.dead_letters import service
+from regrow.dead_letters.archive_store import Archive
 from regrow.engine import get_engine
 from regrow.errors import ArchiveError
 
@@ -36,12 +37,19 @@ def list_command(limit: int, as_json: bool) -> None:
                 archive.id,
                 archive.letters,
                 f"{when(archive.first_settled_at)} to {when(archive.last_settled_at)}",
-                when(archive.purged_at) if archive.purged_at else "not yet",
+                _purged(archive),
             )
             for archive in found
         ],
         empty="No letter has been archived yet.",
     )
+
+
+def _purged(archive: Archive) -> str:
+    if archive.purged_at:
+        return when(archive.purged_at)
+    how_many = f"{archive.purged} of {archive.letters}"
+    return f"{how_many}, given up {when(archive.given_up_at)}" if archive.given_up_at else how_many
 
 
 @archives.command()

@@ -7,11 +7,12 @@ an unfinished migration.)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.types import TypeEngine
 
 _CHUNK = 1_000
 
@@ -50,31 +51,37 @@ def drop_index(table: str, columns: Sequence[str]) -> None:
         op.drop_index(op.f(name), table_name=table)
 
 
+def comment(table: str, column: str, kind: TypeEngine[Any], text: str) -> None:
+    """On a column that may be NULL. SQLite keeps none."""
+    if op.get_bind().dialect.name != "sqlite":
+        op.alter_column(table, column, existing_type=kind, existing_nullable=True, comment=text)
+
+
 def update_all(
     table: sa.TableClause, key: sa.ColumnElement[str], where: sa.ColumnElement[bool], values: dict[str, Any]
 ) -> None:
-    """Update the rows that are ``where``, which must not hold for those that are done.
+    """Update the rows that are ``where``, which must not hold for those that are done."""
+    for keys in in_chunks(key, where):
+        op.execute(sa.update(table).where(key.in_(keys)).values(values))
 
-    Some at a time, by their key, each time committed: a big table is not locked for long, and what was
-    done before a death stays done.
+
+def in_chunks(key: sa.ColumnElement[str], where: sa.ColumnElement[bool]) -> Iterator[Sequence[str]]:
+    """The keys of rows that are ``where``, some at a time; what was done with them is committed each time.
+
+    So a big table is not locked for long, and what was done before a death stays done. (On SQLite a migration
+    is one transaction.)
     """
     bind = op.get_bind()
     last = ""
-    while True:
-        some = sa.select(key).where(where, key > last).order_by(key).limit(_CHUNK)
-        keys = bind.execute(some).scalars().all()
-        if not keys:
-            return
-        bind.execute(sa.update(table).where(key.in_(keys)).values(values))
-        commit()
+    while keys := bind.execute(_next_chunk(key, where, last)).scalars().all():
+        yield keys
+        if bind.dialect.name != "sqlite":
+            bind.exec_driver_sql("COMMIT")
         last = keys[-1]
 
 
-def commit() -> None:
-    """What was done so far stays. Not on SQLite, where a migration is one transaction."""
-    bind = op.get_bind()
-    if bind.dialect.name != "sqlite":
-        bind.exec_driver_sql("COMMIT")
+def _next_chunk(key: sa.ColumnElement[str], where: sa.ColumnElement[bool], last: str) -> sa.Select[str]:
+    return sa.select(key).where(where, key > last).distinct().order_by(key).limit(_CHUNK)
 
 
 def _index_name(table: str, columns: Sequence[str]) -> str:

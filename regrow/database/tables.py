@@ -127,7 +127,7 @@ dead_letter_attempts = Table(
     Column("leased_at", UtcDateTime, nullable=False),
     Column("dispatched_at", UtcDateTime),
     Column("ended_at", UtcDateTime),
-    Column("outcome", key(64), comment="succeeded, failed, held, released, expired, no_outcome, superseded"),
+    Column("outcome", key(64), comment="how it ended: an AttemptOutcome; null: not heard of yet"),
     Column("error", LongText),
     Column("service", key(190), comment="the letter's"),
     Column("failure_class", key(64)),
@@ -162,6 +162,19 @@ capture_events = Table(
     Index(None, "received_at"),
 )
 
+dead_letter_tombstones = Table(
+    "dead_letter_tombstones",
+    metadata,
+    Column("letter_id", key(36), primary_key=True),
+    Column("idempotency_key", key(190)),  # NULL: purged by a version that kept none of this
+    Column("generation", Integer, nullable=False),
+    Column("state", key(64)),  # in which it was purged
+    Column("subject", key(80), nullable=False),
+    Column("purged_at", UtcDateTime, nullable=False),
+    Index(None, "idempotency_key", "generation"),
+    Index(None, "purged_at"),
+)
+
 data_keys = Table(
     "data_keys",
     metadata,
@@ -187,6 +200,8 @@ dead_letter_archives = Table(
     Column("last_settled_at", UtcDateTime, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("purged_at", UtcDateTime),
+    Column("purged", Integer, nullable=False, server_default="0", comment="letters deleted so far"),
+    Column("given_up_at", UtcDateTime),  # its file was lost, and the letters that were left went elsewhere
     Index(None, "purged_at"),
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,7 +22,6 @@ from regrow.database.tables import (
     dead_letter_bodies,
     dead_letters,
 )
-from regrow.dead_letters import ledger
 from regrow.dead_letters.archives import Line, Verified
 from regrow.dead_letters.rules import SETTLED, State
 
@@ -33,7 +33,10 @@ _AT_ONCE = 20  # letters read together: each body may have max_body_bytes
 
 @dataclass(frozen=True)
 class Archive:
-    """One row of ``dead_letter_archives``; ``purged_at`` None: its letters are not all deleted yet."""
+    """One row of ``dead_letter_archives``; ``purged_at`` None: its letters are not all deleted yet.
+
+    ``purged``: how many are. ``given_up_at``: its file was lost before the others were; they are in another.
+    """
 
     id: str
     file: str
@@ -43,6 +46,8 @@ class Archive:
     last_settled_at: datetime
     created_at: datetime
     purged_at: datetime | None
+    purged: int
+    given_up_at: datetime | None
 
 
 def due(
@@ -52,24 +57,30 @@ def due(
 
     At most ``limit``, with bodies of ``limit_bytes`` together; one letter, if there is any, however large.
     """
-    query = (
+    by_state = (connection.execute(due_in(state, before, limit)) for state in sorted(SETTLED))
+    oldest_first = sorted(chain.from_iterable(by_state), key=lambda row: (row.settled_at, row.id))
+    found: list[tuple[str, datetime]] = []
+    for row in oldest_first[:limit]:
+        limit_bytes -= row.bytes
+        if found and limit_bytes < 0:
+            break
+        found.append((row.id, row.settled_at))
+    return found
+
+
+def due_in(state: State, before: datetime, limit: int) -> sa.Select[Any]:
+    """Of one state, in the order of its index: nothing is sorted, and no more read than ``limit``."""
+    return (
         sa.select(letters.id, letters.settled_at, sa.func.length(dead_letter_bodies.c.body).label("bytes"))
         .join(dead_letter_bodies, dead_letter_bodies.c.letter_id == letters.id)
         .where(
-            letters.state.in_(SETTLED),
+            letters.state == state,
             letters.settled_at < before,
             ~sa.exists().where(archived.letter_id == letters.id),
         )
         .order_by(letters.settled_at, letters.id)
         .limit(limit)
     )
-    found: list[tuple[str, datetime]] = []
-    for row in connection.execute(query):
-        limit_bytes -= row.bytes
-        if found and limit_bytes < 0:
-            break
-        found.append((row.id, row.settled_at))
-    return found
 
 
 def lines(connection: sa.Connection, ids: Sequence[str]) -> Iterator[Line]:
@@ -118,22 +129,6 @@ def record(
     )
 
 
-def purge(connection: sa.Connection, archive_id: str, ids: Sequence[str]) -> int:
-    """Delete those of ``ids`` that are settled and recorded in this archive; returns how many went."""
-    query = (
-        sa.select(letters.id, letters.service, letters.state)
-        .join(archived_letters, archived.letter_id == letters.id)
-        .where(archived.archive_id == archive_id, letters.id.in_(ids), letters.state.in_(SETTLED))
-        .with_for_update()
-    )
-    rows = connection.execute(query).all()
-    if rows:
-        # Bodies and attempts go with their letter (ON DELETE CASCADE); events stay as tombstones.
-        connection.execute(sa.delete(dead_letters).where(letters.id.in_([row.id for row in rows])))
-        ledger.purged(connection, [(row.service, State(row.state)) for row in rows])
-    return len(rows)
-
-
 def purged(connection: sa.Connection, archive_id: str, now: datetime) -> None:
     """No letter of this archive is left in ``dead_letters``."""
     connection.execute(
@@ -142,13 +137,28 @@ def purged(connection: sa.Connection, archive_id: str, now: datetime) -> None:
 
 
 def unpurged(connection: sa.Connection) -> list[Archive]:
-    return _archives(connection, dead_letter_archives.c.purged_at.is_(None))
+    """Those with letters that are still to be deleted."""
+    columns = dead_letter_archives.c
+    return _archives(connection, sa.and_(columns.purged_at.is_(None), columns.given_up_at.is_(None)))
 
 
-def release(connection: sa.Connection, archive_id: str) -> None:
-    """Forget an archive whose file is lost before its letters were purged: they are archived anew."""
-    connection.execute(sa.delete(archived_letters).where(archived.archive_id == archive_id))
-    connection.execute(sa.delete(dead_letter_archives).where(dead_letter_archives.c.id == archive_id))
+def give_up(connection: sa.Connection, archive_id: str, now: datetime) -> int:
+    """Of an archive whose file is lost, let go of the letters that are still there: they are archived anew.
+
+    Those that were purged stay recorded as being in it, for they are nowhere else; returns how many.
+    """
+    there = sa.exists().where(letters.id == archived.letter_id)
+    connection.execute(sa.delete(archived_letters).where(archived.archive_id == archive_id, there))
+    gone = connection.execute(
+        sa.select(sa.func.count()).select_from(archived_letters).where(archived.archive_id == archive_id)
+    ).scalar_one()
+    this = dead_letter_archives.c.id == archive_id
+    if gone:
+        given_up = sa.update(dead_letter_archives).where(this).values(purged=gone, given_up_at=now)
+        connection.execute(given_up)
+    else:
+        connection.execute(sa.delete(dead_letter_archives).where(this))
+    return int(gone)
 
 
 def recorded(connection: sa.Connection) -> set[str]:
@@ -189,21 +199,6 @@ def in_archives(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
         query = sa.select(archived.letter_id).where(archived.letter_id.in_(ids[start : start + 500]))
         found |= set(connection.execute(query).scalars())
     return found
-
-
-def forget_events(connection: sa.Connection, before: datetime, limit: int) -> int:
-    """Delete events received before ``before`` whose letter is gone; returns how many went."""
-    events = capture_events.c
-    query = (
-        sa.select(events.event_id)
-        .where(events.received_at < before, ~sa.exists().where(letters.id == events.letter_id))
-        .order_by(events.received_at)
-        .limit(limit)
-    )
-    ids = list(connection.execute(query).scalars())
-    if ids:
-        connection.execute(sa.delete(capture_events).where(events.event_id.in_(ids)))
-    return len(ids)
 
 
 def _archives(

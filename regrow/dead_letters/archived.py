@@ -38,10 +38,19 @@ def verify_archives(engine: Engine, *archive_ids: str) -> Iterator[Checked]:
         try:
             found = archives.verify(path)
         except ArchiveError as error:
-            yield Checked(archive, path, str(error))
+            yield Checked(archive, path, _with_history(str(error), archive))
             continue
         same = (found.sha256, found.count) == (archive.sha256, archive.letters)
         yield Checked(archive, path, None if same else f"{path}: not the archive that was recorded")
+
+
+def _with_history(problem: str, archive: Archive) -> str:
+    if archive.given_up_at is None:
+        return problem
+    return (
+        f"{problem}. It was given up on {archive.given_up_at:%Y-%m-%d}: {archive.purged} of its "
+        f"{archive.letters} letters had been purged and are in no other archive; look where it was written"
+    )
 
 
 def find_archived(engine: Engine, letter_or_event: str) -> tuple[Archive, Line]:

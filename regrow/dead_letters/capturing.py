@@ -12,11 +12,12 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from regrow import counters
-from regrow.dead_letters import ledger, ordering, rules, store, vault
+from regrow.dead_letters import ledger, ordering, rules, store, tombstones, vault
 from regrow.dead_letters.captured import Capture
 from regrow.dead_letters.classes import STRATEGIES
 from regrow.dead_letters.policies import class_of, patience, redrives_of
 from regrow.dead_letters.rules import Next, Past, State
+from regrow.dead_letters.store import Newest
 from regrow.engine import Engine
 from regrow.errors import LetterRefusedError
 from regrow.failures import FailureClass
@@ -99,24 +100,31 @@ def _keep(engine: Engine, connection: sa.Connection, chunk: Sequence[Capture]) -
     now = engine.clock()
     chosen = engine.settings.dead_letters
     known = store.known_events(connection, [captured.event_id for captured in chunk])
-    newest = store.newest_of_keys(connection, sorted({captured.idempotency_key for captured in chunk}))
+    newest = _newest(connection, sorted({captured.idempotency_key for captured in chunk}))
     rows: dict[str, dict[str, Any]] = {}
     bodies, events = [], []
+    heirs: dict[str, str] = {}  # new generations that are about whom the one before was
     fresh: list[tuple[str, Capture]] = []
     for captured in chunk:
         if captured.event_id in known:
             continue
-        letter_id, state, generation = newest.get(captured.idempotency_key, (None, None, 0))
+        before = newest.get(captured.idempotency_key)
+        state, generation = (before.state, before.generation) if before else (None, 0)
         following = rules.next_generation(state, generation, chosen.max_generations)
-        if following is None and letter_id is not None:
+        if following is None and before is not None:
+            letter_id = before.letter_id
             _join(connection, rows, letter_id, captured)
         elif following is not None:
             letter_id = uuid7(now)
+            subject = before.subject if before and captured.subject is None else ""
+            if subject:
+                heirs[letter_id] = subject
             rows[letter_id] = _row(letter_id, captured, following, chosen, now)
             bodies.append(_body_row(letter_id, captured))
-            newest[captured.idempotency_key] = (letter_id, State(rows[letter_id]["state"]), following[0])
+            state = State(rows[letter_id]["state"])
+            newest[captured.idempotency_key] = Newest(letter_id, state, following[0], subject)
             fresh.append((letter_id, captured))
-        known[captured.event_id] = str(letter_id)
+        known[captured.event_id] = letter_id
         events.append(
             {
                 "event_id": captured.event_id,
@@ -125,12 +133,17 @@ def _keep(engine: Engine, connection: sa.Connection, chunk: Sequence[Capture]) -
                 "received_at": now,
             }
         )
-    vault.seal_new(engine, connection, rows, bodies)
+    vault.seal_new(engine, connection, rows, bodies, heirs)
     store.insert(connection, list(rows.values()), bodies, events)
     ledger.accepted(connection, (row["service"] for row in rows.values()))
     for service, key in sorted({(new.service, new.order_key) for _, new in fresh if new.order_key}):
         ordering.park(connection, service, key)
     return fresh
+
+
+def _newest(connection: sa.Connection, keys: list[str]) -> dict[str, Newest]:
+    there = store.newest_of_keys(connection, keys)
+    return there | tombstones.newest_of_keys(connection, [key for key in keys if key not in there])
 
 
 def _join(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import sqlalchemy as sa
 import structlog
@@ -125,7 +126,7 @@ def _sort(engine: Engine, parcel: Parcel) -> _Sorted:
                 home.parse_reference(told.attempt)
                 found.outcomes.append(told)
             else:
-                found.captures.append((number, entry, capturing.checked(engine, told)))
+                found.captures.append((number, entry, _remembered(engine, capturing.checked(engine, told))))
         except StoreUnavailableError:
             raise
         except RouteError as error:  # a header that names no attempt: nothing waits for its outcome
@@ -133,6 +134,15 @@ def _sort(engine: Engine, parcel: Parcel) -> _Sorted:
         except Exception as error:
             _set_aside(engine, parcel.source, number, entry, error)
     return found
+
+
+def _remembered(engine: Engine, captured: Capture) -> Capture:
+    """It waits for a person, if it is so old that its letter may have been settled, purged and forgotten."""
+    days = engine.settings.dead_letters.tombstone_days
+    if captured.quarantine or captured.failed_at >= engine.clock() - timedelta(days=days):
+        return captured
+    why = f"failed over {days} days ago (tombstone_days): it may have been settled already, and forgotten"
+    return replace(captured, quarantine=why)
 
 
 def _publish(engine: Engine, source: str, watermark: int) -> None:

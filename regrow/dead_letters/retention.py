@@ -5,7 +5,7 @@ Archived, then purged, in steps that a kill between any two of them leaves menda
 1. write the file under a ``.partial`` name, fsync it, give it its name;
 2. read it again, every byte, and compare what it holds with what it says;
 3. record it and its letters in one transaction: from here on they are in this archive and in no other;
-4. delete those letters, and only those, in chunks; then mark the archive purged.
+4. delete those letters, and only those, in chunks that the archive keeps count of; then mark it purged.
 
 The next run removes unfinished files (1), records whole ones that nobody recorded (2), and purges what was
 recorded and not purged (3), after it has verified the file again.
@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from regrow.dead_letters import archive_store, archives, store
+from regrow.dead_letters import archive_store, archives, purging, tombstones
 from regrow.dead_letters.archive_store import Archive
 from regrow.dead_letters.archives import Verified
 from regrow.engine import Engine
@@ -40,7 +40,7 @@ BYTES = 256 * 1024 * 1024
 
 _CHUNK = 500
 _GIVEN_UP = timedelta(hours=24)
-"""An unpurged archive whose file was not seen for so long is given up: its letters are archived anew."""
+"""An archive whose file was not seen for so long is given up: letters of it that are left go into others."""
 
 
 def archive_folder(settings: Settings) -> Path | None:
@@ -63,7 +63,8 @@ def cleanup(engine: Engine, max_age_days: int | None = None) -> dict[str, Any]:
     done: dict[str, Any] = {"archived": 0, "archives": 0, "purged": 0, "older_than_days": days}
     folder = archive_folder(engine.settings)
     if folder is None:
-        while went := engine.database.run(lambda connection: store.purge_settled(connection, before, _CHUNK)):
+        purge = partial(purging.purge_settled, before=before, limit=_CHUNK, now=engine.clock())
+        while went := engine.database.run(purge):
             done["purged"] += went
     else:
         with archives.alone_in(folder) as alone:
@@ -72,7 +73,7 @@ def cleanup(engine: Engine, max_age_days: int | None = None) -> dict[str, Any]:
             _mend(engine, folder, done)
             while _archive_next(engine, folder, before, done):
                 pass
-    done["forgotten"] = _forget_events(engine)
+    done["forgotten"] = _forget(engine)
     return done
 
 
@@ -92,8 +93,9 @@ def _mend(engine: Engine, folder: Path, done: dict[str, Any]) -> None:
         if path.exists():
             _purge(engine, _as_recorded(path, archive), done)
         elif archive.created_at < engine.clock() - _GIVEN_UP:
-            logger.warning("archive.given_up", archive=archive.id, file=str(path))
-            engine.database.run(partial(archive_store.release, archive_id=archive.id))
+            give_up = partial(archive_store.give_up, archive_id=archive.id, now=engine.clock())
+            purged = engine.database.run(give_up)
+            logger.warning("archive.given_up", archive=archive.id, file=str(path), purged=purged)
         else:
             logger.warning("archive.elsewhere", archive=archive.id, file=str(path))
 
@@ -177,16 +179,15 @@ def _purge(engine: Engine, found: Verified, done: dict[str, Any]) -> None:
     for start in range(0, found.count, _CHUNK):
         ids = found.letter_ids[start : start + _CHUNK]
         done["purged"] += engine.database.run(
-            partial(archive_store.purge, archive_id=found.archive_id, ids=ids)
+            partial(purging.purge_archived, archive_id=found.archive_id, ids=ids, now=engine.clock())
         )
     engine.database.run(partial(archive_store.purged, archive_id=found.archive_id, now=engine.clock()))
 
 
-def _forget_events(engine: Engine) -> int:
+def _forget(engine: Engine) -> int:
     before = engine.clock() - timedelta(days=engine.settings.dead_letters.tombstone_days)
-    forgotten = 0
-    while went := engine.database.run(
-        lambda connection: archive_store.forget_events(connection, before, _CHUNK)
-    ):
-        forgotten += went
+    forgotten, went = 0, 1
+    while went:
+        went, events = engine.database.run(partial(tombstones.forget, before=before, limit=_CHUNK))
+        forgotten += events
     return forgotten

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import structlog
 
-from regrow.dead_letters import home, settling, store, vault
+from regrow.dead_letters import home, settling, store, tombstones, vault
 from regrow.dead_letters.captured import Capture
 from regrow.dead_letters.capturing import capture
 from regrow.dead_letters.classes import NOTHING_KNOWN, Cause
@@ -85,12 +85,13 @@ def came_back(engine: Engine, attempt: str, captured: Capture) -> None:
         return
     with engine.database.snapshot() as connection:
         letter, attempts = store.settled_by(connection, letter_id, token)
+        purged = tombstones.key_of(connection, letter_id)
     if letter is not None:
         logger.info("letter.came_back", letter=letter_id, after="publish")
         used_up = f"came back from its dead-letter queue after the last of {letter.max_retries} redrives"
         capture(engine, _next_generation(captured, letter, used_up))
     elif not attempts:  # purged, or of another Regrow: nobody else knows of this message
-        capture(engine, captured)
+        capture(engine, replace(captured, idempotency_key=purged) if purged else captured)
 
 
 def _next_generation(captured: Capture, letter: Letter, used_up: str) -> Capture:

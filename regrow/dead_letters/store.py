@@ -124,6 +124,16 @@ class SealedError:
 
 
 @dataclass(frozen=True)
+class Newest:
+    """The newest letter of a key, purged or not. ``subject``: its digest, "" for nobody in particular."""
+
+    letter_id: str
+    state: State
+    generation: int
+    subject: str
+
+
+@dataclass(frozen=True)
 class Leased:
     letter: Letter
     body: Body
@@ -143,16 +153,17 @@ def known_events(connection: sa.Connection, event_ids: Iterable[str]) -> dict[st
     return {row.event_id: row.letter_id for row in connection.execute(query)}
 
 
-def newest_of_keys(connection: sa.Connection, keys: Sequence[str]) -> dict[str, tuple[str, State, int]]:
-    """Key -> (letter id, state, generation) of its newest letter, locked against settlement meanwhile."""
+def newest_of_keys(connection: sa.Connection, keys: Sequence[str]) -> dict[str, Newest]:
+    """Key -> its newest letter, locked against settlement and purge meanwhile."""
     query = (
-        sa.select(letters.idempotency_key, letters.id, letters.state, letters.generation)
+        sa.select(letters.idempotency_key, letters.id, letters.state, letters.generation, letters.subject)
         .where(letters.idempotency_key.in_(keys))
         .order_by(letters.generation)
         .with_for_update()
     )
     return {
-        row.idempotency_key: (row.id, State(row.state), row.generation) for row in connection.execute(query)
+        row.idempotency_key: Newest(row.id, State(row.state), row.generation, row.subject)
+        for row in connection.execute(query)
     }
 
 
@@ -430,24 +441,6 @@ def flow(connection: sa.Connection, since: datetime, until: datetime) -> dict[st
         .group_by(letters.state)
     )
     return {"captured": captured, "resolved": 0, "discarded": 0, **{row[0]: row[1] for row in settled}}
-
-
-def purge_settled(connection: sa.Connection, before: datetime, limit: int) -> int:
-    """Delete letters that were settled before ``before``; unsettled ones never go."""
-    query = (
-        sa.select(letters.id, letters.service, letters.state)
-        .where(letters.state.in_(SETTLED), letters.settled_at < before)
-        .order_by(letters.settled_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    rows = connection.execute(query).all()
-    if rows:
-        # Bodies and attempts go with their letter (ON DELETE CASCADE); events stay as tombstones, so that a
-        # capture told twice is known however late the second one comes.
-        connection.execute(sa.delete(dead_letters).where(letters.id.in_([row.id for row in rows])))
-        ledger.purged(connection, [(row.service, State(row.state)) for row in rows])
-    return len(rows)
 
 
 def letter_of(row: Any) -> Letter:

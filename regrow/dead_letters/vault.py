@@ -33,21 +33,27 @@ _HEADERS = "sealed"
 
 
 def seal_new(
-    engine: Engine, connection: sa.Connection, rows: Mapping[str, Row], bodies: Iterable[Row]
+    engine: Engine,
+    connection: sa.Connection,
+    rows: Mapping[str, Row],
+    bodies: Iterable[Row],
+    subjects: Mapping[str, str],
 ) -> None:
     """Seal new letters and their bodies in place, before they are inserted.
 
-    Each row's ``subject`` becomes its digest; ``digest`` and ``data_key`` are added. KeyUnavailableError:
+    Each row's ``subject`` becomes its digest; ``subjects`` are those that are known already, by letter id.
+    ``digest`` and ``data_key`` are added. KeyUnavailableError:
     a key is set and cannot be used; nothing is to be kept in plain then.
     """
     held = ring(engine)
     if held is None:
+        _digest_subjects(None, rows, subjects)
         for body in bodies:
-            _plain(rows[body["letter_id"]], body)
+            digest = f"sha256:{hashlib.sha256(body['body']).hexdigest()}"
+            rows[body["letter_id"]] |= {"data_key": None, "digest": digest}
         return
     maker = _digest_key(engine, connection, held)
-    for row in rows.values():
-        row["subject"] = subject_digest(maker, row["subject"]) if row["subject"] else ""
+    _digest_subjects(maker, rows, subjects)
     scopes = {(row["service"], row["subject"]) for row in rows.values()}
     keys = {scope: _unwrapped(held, key) for scope, key in _keys(engine, connection, held, scopes).items()}
     for body in bodies:
@@ -57,10 +63,10 @@ def seal_new(
         _seal(Seal(data_key, row["id"]), row, body)
 
 
-def _plain(row: Row, body: Row) -> None:
-    subject = row["subject"]
-    row["subject"] = subject_digest(None, subject) if subject else ""
-    row |= {"data_key": None, "digest": f"sha256:{hashlib.sha256(body['body']).hexdigest()}"}
+def _digest_subjects(maker: bytes | None, rows: Mapping[str, Row], known: Mapping[str, str]) -> None:
+    for letter_id, row in rows.items():
+        plain = row["subject"]
+        row["subject"] = known.get(letter_id) or (subject_digest(maker, plain) if plain else "")
 
 
 def _seal(seal: Seal, row: Row, body: Row) -> None:

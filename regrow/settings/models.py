@@ -289,7 +289,7 @@ class DeadLetterSettings(Section):
     archive: Annotated[str, Field(min_length=1)]
     """The folder of archives; a relative one lies in `home`. "off": purge without an archive."""
     tombstone_days: Positive
-    """The events of purged letters are known for so long; no spool may hold older ones."""
+    """Purged letters are remembered for so long; what a spool held back for longer waits for a person."""
     rate: Rate
     """Letters a second that go home to one service, at most."""
     burst: Positive

@@ -13,6 +13,9 @@ from alembic.migration import MigrationContext
 from regrow.database import Database, migrating, steps
 from regrow.database.tables import metadata
 
+# A hundred statements, each flushed to the disk: seconds at rest, and a disk that others use takes its time.
+pytestmark = pytest.mark.timeout(600)
+
 AT = "2026-05-04 03:02:01"
 
 

@@ -297,6 +297,43 @@ def test_an_archive_whose_file_is_lost_before_the_purge_is_given_up_in_the_end(
     assert len(_in_files(letters)) == 3
 
 
+def test_an_archive_given_up_in_the_middle_of_its_purge_is_remembered_with_what_it_alone_holds(
+    letters: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch, kill_at: Callable[[int], list[int]]
+) -> None:
+    monkeypatch.setattr(retention, "_CHUNK", 2)
+    _settled(letters, 5)
+    clock.advance(8 * DAY)
+    # Before and after each of: two fsyncs and a rename, the record, the first two letters.
+    steps = kill_at(10)
+    with pytest.raises(Killed):
+        service.cleanup(letters)
+    steps[0] = 10_000
+    [path] = archives.whole_files(_folder(letters))
+    left = _ids(letters)
+    assert len(left) == 3
+    elsewhere = path.rename(path.with_name("lost"))
+    service.cleanup(letters)
+    [unfinished] = service.list_archives(letters)
+    assert (unfinished.purged, unfinished.letters, unfinished.given_up_at) == (2, 5, None)
+    clock.advance(2 * DAY)
+    service.cleanup(letters)
+    anew, given_up = service.list_archives(letters)
+    assert (given_up.purged, given_up.letters, given_up.given_up_at) == (2, 5, clock())
+    assert (given_up.id, given_up.purged_at) == (unfinished.id, None)
+    assert (anew.purged, anew.letters, anew.purged_at) == (3, 3, clock())
+    assert _in_files(letters) == left
+    assert _ids(letters) == []
+    ledger = service.read_ledger(letters)
+    assert (ledger.balanced, ledger.total().booked.purged) == (True, 5)
+    problems = {one.archive.id: one.problem for one in service.verify_archives(letters)}
+    assert "2 of its 5 letters had been purged and are in no other archive" in str(problems[given_up.id])
+    gone = set(archives.verify(elsewhere.rename(path)).letter_ids) - set(left)
+    service.cleanup(letters)  # the file was found again, and is let be
+    for letter_id in gone:
+        assert service.find_archived(letters, letter_id)[0].id == given_up.id
+    assert [one.problem for one in service.verify_archives(letters)] == [None, None]
+
+
 def test_events_of_purged_letters_are_known_until_no_spool_can_hold_them(
     letters: Engine, clock: Clock
 ) -> None:

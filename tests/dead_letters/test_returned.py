@@ -145,3 +145,21 @@ def test_what_an_outcome_settled_is_not_made_anew_by_a_copy_that_failed(
     assert service.settle(letters, post.attempts[0])
     service.record_failure(letters, post.attempts[0], "too late")
     assert [letter.state for letter in service.list_letters(letters)] == ["resolved"]
+
+
+@pytest.mark.parametrize("purged", [False, True], ids=["there", "purged"])
+def test_the_next_generation_is_about_whom_the_one_before_was_and_is_erased_with_it(
+    letters: Engine, clock: Clock, post: Post, purged: bool
+) -> None:
+    service.capture(letters, dead(subject="customer-7"))
+    _redrive(letters, clock)
+    if purged:
+        clock.advance(8 * 86_400)
+        assert service.cleanup(letters)["purged"] == 1
+    back = dead(event_id="back", idempotency_key="event:whatever")
+    service.came_back(letters, _attempt(post), back)
+    newest = service.list_letters(letters)[0]
+    assert (newest.generation, newest.idempotency_key) == (2, "m-1")
+    done = service.erase(letters, subject="customer-7", actor="ann", reason="asked to", force=True)
+    assert done["letters"] == (1 if purged else 2)
+    assert service.show(letters, newest.id).body.body == b""

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 
 from regrow.database.tables import audit, data_keys, dead_letter_attempts, dead_letter_bodies, dead_letters
 from regrow.dead_letters import archives, erasing, retention, sealing, service
+from regrow.dead_letters.captured import of_message
 from regrow.dead_letters.sealing import Seal, SealBrokenError
 from regrow.engine import Engine
 from regrow.errors import KeyUnavailableError, RouteError, SettingsError, TransitionRefusedError
@@ -243,6 +244,22 @@ def test_a_subject_is_erased_in_database_and_archives_and_others_are_not(
     assert service.read_ledger(engine).balanced
     again = service.capture(engine, _secret_call(9))
     assert service.show(engine, again).letter.error_message == f"no {SECRET}", "sealed under a new key"
+
+
+def test_what_a_letter_became_is_erased_with_its_subject_also_when_sealing_began_in_between(
+    open_engine: Callable[..., Engine], clock: Clock, post: Post
+) -> None:
+    plain, sealing_now = open_engine(), open_engine("a")
+    message = {"task": "shop.charge", "args": ["secret"], "id": "t-7"}
+    service.capture(plain, of_message(message, confirm="publish", subject="cust-7"))
+    clock.advance(60)
+    service.process_batch(plain, held=free)
+    service.record_failure(sealing_now, post.attempts[0], "ValueError: no funds")
+    newest, first = service.list_letters(sealing_now)
+    assert (newest.generation, newest.subject, first.data_key) == (2, first.subject, None)
+    assert newest.data_key is not None
+    done = service.erase(sealing_now, subject="cust-7", actor="ann", reason="asked to", force=True)
+    assert (done["keys"], done["letters"]) == (1, 2)
 
 
 def test_a_service_that_was_never_sealed_is_emptied_and_its_archives_are_named(

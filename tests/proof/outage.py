@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--letters", type=int, default=20_000)
     letters = parser.parse_args().letters
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.disable(logging.WARNING)  # there is no Redis, and each batch would say so
     clock, post, began = Clock(), Post(), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rg-outage-") as folder:
         environ = {

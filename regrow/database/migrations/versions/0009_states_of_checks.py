@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import RowId, UtcDateTime, key
 
 revision = "0009"
@@ -14,9 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # Each step is left out where it was done already: MySQL commits every one of them by itself, and the
-    # process may be killed between two.
-    op.create_table(
+    steps.create_table(
         "check_states",
         sa.Column("check_name", key(190), nullable=False),
         sa.Column("status", key(64), nullable=False, comment="confirmed"),
@@ -29,9 +28,8 @@ def upgrade() -> None:
         ),
         sa.Column("memory", sa.JSON(), nullable=False, comment="what the next result is judged by"),
         sa.PrimaryKeyConstraint("check_name", name=op.f("pk_check_states")),
-        if_not_exists=True,
     )
-    op.create_table(
+    steps.create_table(
         "check_changes",
         sa.Column("id", RowId, autoincrement=True, nullable=False),
         sa.Column("check_name", key(190), nullable=False),
@@ -51,10 +49,9 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_check_changes")),
         sa.UniqueConstraint("check_name", "number", name=op.f("uq_check_changes_check_name_number")),
-        if_not_exists=True,
     )
-    _index("check_changes", "at")
-    op.create_table(
+    steps.create_index("check_changes", ["at"])
+    steps.create_table(
         "maintenance",
         sa.Column("id", key(36), nullable=False),
         sa.Column("kind", key(64), nullable=False, comment="planned or emergency"),
@@ -68,29 +65,14 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("ended_by", sa.String(length=255), nullable=True, comment="who ended it before its time"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_maintenance")),
-        if_not_exists=True,
     )
-    _index("maintenance", "ends_at")
-    if "maintenance" not in _columns("check_results"):
-        op.add_column(
-            "check_results",
-            sa.Column("maintenance", key(190), nullable=True, comment="the window it fell into"),
-        )
+    steps.create_index("maintenance", ["ends_at"])
+    steps.add_column(
+        "check_results", sa.Column("maintenance", key(190), nullable=True, comment="the window it fell into")
+    )
 
 
 def downgrade() -> None:
-    if "maintenance" in _columns("check_results"):
-        op.drop_column("check_results", "maintenance")
+    steps.drop_column("check_results", "maintenance")
     for table in ("maintenance", "check_changes", "check_states"):
-        op.drop_table(table, if_exists=True)
-
-
-def _index(table: str, column: str) -> None:
-    name = f"ix_{table}_{column}"
-    there = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
-    if name not in there:
-        op.create_index(op.f(name), table, [column])
-
-
-def _columns(table: str) -> set[str]:
-    return {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
+        steps.drop_table(table)

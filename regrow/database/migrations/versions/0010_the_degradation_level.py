@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import UtcDateTime, key
 
 revision = "0010"
@@ -14,8 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    # MySQL commits each statement by itself: what a killed upgrade made is there already.
-    op.create_table(
+    steps.create_table(
         "degradation_changes",
         sa.Column("revision", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
@@ -30,10 +30,9 @@ def upgrade() -> None:
         sa.Column("score_low", sa.Float(), nullable=False),
         sa.Column("score_high", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("revision", name=op.f("pk_degradation_changes")),
-        sa.Index(op.f("ix_degradation_changes_at"), "at"),
-        if_not_exists=True,
     )
-    op.create_table(
+    steps.create_index("degradation_changes", ["at"])
+    steps.create_table(
         "degradation_orders",
         sa.Column("scope", key(64), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
@@ -43,10 +42,9 @@ def upgrade() -> None:
         sa.Column("at", UtcDateTime(), nullable=False),
         sa.Column("until", UtcDateTime(), nullable=True, comment="null: until someone clears it"),
         sa.PrimaryKeyConstraint("scope", name=op.f("pk_degradation_orders")),
-        if_not_exists=True,
     )
 
 
 def downgrade() -> None:
-    op.drop_table("degradation_orders", if_exists=True)
-    op.drop_table("degradation_changes", if_exists=True)
+    steps.drop_table("degradation_orders")
+    steps.drop_table("degradation_changes")
