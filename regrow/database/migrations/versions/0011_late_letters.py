@@ -1,13 +1,10 @@
-"""How often a late letter was waited for, and how many redriving workers died with one in hand
-
-Each column is looked for first: MySQL commits every statement by itself, and a migration that was killed
-between two of them runs again.
-"""
+"""How often a late letter was waited for, and how many redriving workers died with one in hand"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
+
+from regrow.database import steps
 
 revision = "0011"
 down_revision = "0010"
@@ -22,12 +19,10 @@ _COLUMNS = (
 
 
 def upgrade() -> None:
-    inspector = sa.inspect(op.get_bind())
     for table, column in _COLUMNS:
-        if column.name not in {found["name"] for found in inspector.get_columns(table)}:
-            op.add_column(table, column)
+        steps.add_column(table, column)
 
 
 def downgrade() -> None:
     for table, column in reversed(_COLUMNS):
-        op.drop_column(table, column.name)
+        steps.drop_column(table, column.name)
