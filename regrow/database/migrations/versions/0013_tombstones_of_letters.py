@@ -10,8 +10,8 @@ from alembic import op
 from regrow.database import steps
 from regrow.database.columns import UtcDateTime, key
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
