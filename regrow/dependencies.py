@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import redis
 import structlog
@@ -22,8 +26,14 @@ def wait_for_dependencies(engine: Engine, *, rest: Callable[[float], None] | Non
     Looks every ``startup.interval`` seconds for ``startup.timeout`` seconds; then DependencyMissingError,
     which names what is missing and its last answer. Optional ones (the broker, and ``startup.optional``) are
     looked at too, and only logged. A store that answers and is unusable is its driver's error, at once.
-    ``rest`` sleeps for so many seconds in our place, and may raise.
+    ``rest`` sleeps for so many seconds in our place, and may raise. SIGTERM and SIGINT end the process with
+    exit code 0 while it waits, unless somebody handles them: it has nothing in hand.
     """
+    with _stopped_by_signals():
+        _wait(engine, rest)
+
+
+def _wait(engine: Engine, rest: Callable[[float], None] | None) -> None:
     settings = engine.settings.startup
     until = time.monotonic() + settings.timeout
     Gate(
@@ -39,6 +49,26 @@ def wait_for_dependencies(engine: Engine, *, rest: Callable[[float], None] | Non
         rest=rest,
     ).wait()
     _fit_tables(engine, until, rest or time.sleep)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    unhandled = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    if threading.current_thread() is not threading.main_thread():
+        unhandled.clear()
+    ours = {number: before for number, before in unhandled.items() if signal.getsignal(number) is before}
+    for number in ours:
+        signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, before in ours.items():
+            signal.signal(number, before)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    log.info("startup.stopped", signal=signal.Signals(number).name)
+    raise SystemExit(0)
 
 
 def _check(engine: Engine, name: str) -> Probe:

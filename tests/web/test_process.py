@@ -118,6 +118,15 @@ def test_it_waits_for_redis_and_goes_on_by_itself_when_it_comes(
     eventually(lambda: web.get("/health/ready").status_code == 200, 30, what="goes on")
 
 
+def test_it_can_be_stopped_while_it_waits(started: list[WebProcess], tmp_path: Path) -> None:
+    web = WebProcess(tmp_path, "redis://127.0.0.1:1/0", DEPENDENCY_CHECK_INTERVAL="0.2")
+    started.append(web)
+    eventually(lambda: "startup.waiting" in web.log, 30, what="says what it waits for")
+    web.process.send_signal(signal.SIGTERM)
+    assert web.ends() == 0
+    assert "Traceback" not in web.log
+
+
 def test_it_gives_up_with_a_reason(started: list[WebProcess], tmp_path: Path) -> None:
     web = WebProcess(
         tmp_path, "redis://127.0.0.1:1/0", STARTUP_TIMEOUT="0.5", DEPENDENCY_CHECK_INTERVAL="0.2"
