@@ -94,6 +94,8 @@ class Capturer:
         self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._unkept = 0
+        self._all_kept = threading.Condition(self._lock)
 
     def class_of(self, error: BaseException) -> FailureClass | None:
         """What the app's hook says; a hook that fails, or says what is no class, says nothing."""
@@ -110,7 +112,14 @@ class Capturer:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="regrow-capture", daemon=True)
                 self._thread.start()
+            self._unkept += 1
         self._waiting.put((told, done))
+
+    def left_after(self, seconds: float) -> int:
+        """How many that were submitted are not kept yet, after waiting for them for so long at most."""
+        with self._all_kept:
+            self._all_kept.wait_for(lambda: not self._unkept, seconds)
+            return self._unkept
 
     def keep_now(self, told: Told) -> None:
         """One try, now. Raises StoreUnavailableError when the store is away."""
@@ -144,6 +153,9 @@ class Capturer:
             else:
                 for _, done in together:
                     done()
+                with self._all_kept:
+                    self._unkept -= len(together)
+                    self._all_kept.notify_all()
                 return
             self._sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)

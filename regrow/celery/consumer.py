@@ -7,6 +7,7 @@ and exits on the rest (a body that is no list of three). On the Redis broker not
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -34,6 +35,8 @@ MOST_HELD = 100
 """So many captured messages may wait for the store beside those that the prefetch allows."""
 MOST_DELIVERIES = 10
 """A message that comes back for the eleventh time kills whoever takes it."""
+LAST_WAIT = 5.0
+"""Seconds for which a worker that ends waits for its store; what is not kept then stays with the broker."""
 
 
 class PoisonGuard:
@@ -46,10 +49,39 @@ class PoisonGuard:
 
     app: Any
     qos: Any
+    hub: Any
     call_soon: Any
     connection_errors: tuple[type[BaseException], ...]
     channel_errors: tuple[type[BaseException], ...]
     _held = 0
+
+    @cached_property
+    def _kept(self) -> deque[Callable[[], Any]]:
+        """What is to be done, in this thread, for failures and outcomes that are kept."""
+        return deque()
+
+    def once_kept(self, then: Callable[[], Any]) -> None:
+        """Have the event loop do this soon; a loop that is at its end leaves it to :meth:`shutdown`."""
+        self._kept.append(then)
+        self.call_soon(self._let_go)
+
+    def _let_go(self) -> None:
+        while self._kept:
+            self._kept.popleft()()
+
+    def shutdown(self) -> None:
+        """Every task has ended and the loop turns no more, but the connection is there still.
+
+        What is kept is acknowledged now. Otherwise the next worker would get it, and run it, once more.
+        """
+        if left := self.regrow_capturer.left_after(LAST_WAIT):
+            log.error("letters.left_with_broker", count=left)
+        self._let_go()
+        # Celery's own acknowledgements go through the loop as well; a closed hub has forgotten none of them.
+        while self.hub is not None and (ready := self.hub._pop_ready()):  # noqa: SLF001 - as hub.close() does
+            for callback in ready:
+                callback()
+        super().shutdown()  # type: ignore[misc]
 
     @cached_property
     def _taken(self) -> Taken:
@@ -59,7 +91,7 @@ class PoisonGuard:
         self.regrow_capturer.sink.start()
         # The last moment before Celery reads Task.Request, and the only one that sees every task.
         for task in self.app.tasks.values():
-            task.Request = capturing(task.Request, self.regrow_capturer, self.call_soon, self._taken)
+            task.Request = capturing(task.Request, self.regrow_capturer, self.once_kept, self._taken)
         super().update_strategies()  # type: ignore[misc]
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
@@ -127,7 +159,7 @@ class PoisonGuard:
             else:
                 signals.task_rejected.send(sender=self, message=message, exc=error)
 
-        self.regrow_capturer.submit(failure, lambda: self.call_soon(captured))
+        self.regrow_capturer.submit(failure, lambda: self.once_kept(captured))
 
     def _hold(self) -> Callable[[], None]:
         """A message that waits for the store must not use up the prefetch, within reason."""

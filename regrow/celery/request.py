@@ -6,7 +6,6 @@ sees them all. What is not final (a retry, a requeue, a task that was revoked or
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -22,7 +21,6 @@ from celery.exceptions import (
 )
 from celery.utils.imports import symbol_by_name
 from celery.worker import state
-from kombu.asynchronous import get_event_loop
 
 from regrow.celery.capturing import Capturer, Ended
 from regrow.celery.messages import (
@@ -47,20 +45,20 @@ _KEPT_OWN = {"regrow.dead_letters.capture", "regrow.dead_letters.capture_many"}
 """Regrow's own tasks are not captured, their runs are recorded; but these two carry what must not be lost."""
 
 
-def capturing(request: Any, capturer: Capturer, call_soon: Callable[..., Any], taken: Taken) -> type[Any]:
+def capturing(request: Any, capturer: Capturer, once_kept: Callable[..., Any], taken: Taken) -> type[Any]:
     """The request class that captures, on top of ``request`` (a class or its path)."""
     base = symbol_by_name(request)
-    return base if issubclass(base, CapturingRequest) else _class(base, capturer, call_soon, taken)
+    return base if issubclass(base, CapturingRequest) else _class(base, capturer, once_kept, taken)
 
 
 @cache
-def _class(base: type[Any], capturer: Capturer, call_soon: Callable[..., Any], taken: Taken) -> type[Any]:
+def _class(base: type[Any], capturer: Capturer, once_kept: Callable[..., Any], taken: Taken) -> type[Any]:
     return type(
         f"Capturing{base.__name__}",
         (CapturingRequest, base),
         {
             "regrow_capturer": capturer,
-            "regrow_call_soon": staticmethod(call_soon),
+            "regrow_once_kept": staticmethod(once_kept),
             "regrow_taken": staticmethod(taken),
             "__slots__": (),
         },
@@ -71,7 +69,7 @@ class CapturingRequest:
     """Mixed in front of the app's own request class."""
 
     regrow_capturer: Capturer
-    regrow_call_soon: Callable[..., Any]
+    regrow_once_kept: Callable[..., Any]
     regrow_taken: Taken
 
     id: Any
@@ -204,18 +202,14 @@ class CapturingRequest:
         return None
 
     def _tell_or_capture(self, failure: Failure) -> None:
-        def done() -> None:
-            if _is_stopping():
-                self._go_on()  # the loop turns no more; acknowledgements still find their way
-            else:
-                self.regrow_call_soon(self._go_on)
-
         attempt = self._attempt()
-        self.regrow_capturer.submit(Ended(attempt, failure) if attempt else failure, done)
+        self.regrow_capturer.submit(
+            Ended(attempt, failure) if attempt else failure, lambda: self.regrow_once_kept(self._go_on)
+        )
 
     def _tell(self, attempt: str, failure: Failure | None, then: Callable[[], Any]) -> None:
         state.task_ready(self, successful=failure is None)
-        self.regrow_capturer.submit(Ended(attempt, failure), lambda: self.regrow_call_soon(then))
+        self.regrow_capturer.submit(Ended(attempt, failure), lambda: self.regrow_once_kept(then))
 
     def _end(self, forward: Callable[[], Any]) -> Any:
         """What Celery does at the end: store the result, acknowledge. The failure is kept already.
@@ -237,8 +231,6 @@ class CapturingRequest:
         waiting, self._then = self._then or [], None
         for then in waiting:
             then()
-        if _is_stopping():
-            _run_what_is_ready()
 
     def _capture_at_once(self, error: BaseException, trace: str = "", kind: Kind = "failed") -> bool:
         try:
@@ -260,18 +252,6 @@ class CapturingRequest:
     def _attempt(self) -> str | None:
         found = self.request_dict.get(HEADER)
         return found if isinstance(found, str) and found else None
-
-
-def _run_what_is_ready() -> None:
-    """Run what an ending hub was just asked to run.
-
-    A hub that closes runs what is ready once. If that was us, the acknowledgement that we have just queued
-    would be forgotten, and the message delivered again.
-    """
-    hub: Any = get_event_loop()
-    if hub is not None and threading.current_thread() is threading.main_thread():
-        for callback in hub._pop_ready():  # noqa: SLF001 - as hub.close() itself does
-            callback()
 
 
 def _is_stopping() -> bool:
