@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from weakref import WeakSet
 
@@ -33,6 +33,30 @@ class Traffic:
     ended: int
     seconds: float
     longest: float
+
+    @classmethod
+    def together(cls, parts: Iterable[Traffic]) -> Traffic:
+        """Of several intakes."""
+        every = list(parts)
+        return cls(
+            taken=sum(part.taken for part in every),
+            in_hand=sum(part.in_hand for part in every),
+            turned_away=sum(part.turned_away for part in every),
+            ended=sum(part.ended for part in every),
+            seconds=sum(part.seconds for part in every),
+            longest=max((part.longest for part in every), default=0.0),
+        )
+
+    def as_dict(self) -> dict[str, float | None]:
+        """``mean_seconds`` and ``longest_seconds`` are of requests that have ended; None without one."""
+        return {
+            "taken": self.taken,
+            "in_hand": self.in_hand,
+            "turned_away": self.turned_away,
+            "ended": self.ended,
+            "mean_seconds": round(self.seconds / self.ended, 6) if self.ended else None,
+            "longest_seconds": round(self.longest, 6) if self.ended else None,
+        }
 
 
 class Intake:

@@ -21,7 +21,7 @@ from regrow.drain import record
 from regrow.drain.callbacks import EACH, Callback, CleanUp
 from regrow.drain.record import Course
 from regrow.errors import SettingsError
-from regrow.intake import Intake, every_intake
+from regrow.intake import Intake, Traffic, every_intake
 from regrow.log_events import EventLog
 
 log = EventLog("regrow.drain")
@@ -102,6 +102,10 @@ class Drain:
     def in_hand(self) -> int:
         """Requests of this process that have begun and not ended."""
         return sum(intake.in_flight for intake in self.intakes)
+
+    def traffic(self) -> Traffic:
+        """What went through the intakes since the process began."""
+        return Traffic.together(intake.traffic for intake in self.intakes)
 
     def status(self) -> dict[str, Any]:
         """``draining``, ``phase``, ``in_hand``, ``since`` (epoch seconds or None) and ``timed_out``."""

@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse
 
 from regrow.version import __version__
 from regrow.web.access import DetailOnly
-from regrow.web.answers import TheReader, TheStart
-from regrow.web.health import overall
+from regrow.web.answers import TheDrain, TheReader, TheStart
+from regrow.web.health import drain_json, overall
 from regrow.web.picture import Picture, take
 from regrow.web.reading import Fact, Known
 
@@ -20,9 +20,14 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/status", dependencies=[DetailOnly])
-async def status(reader: TheReader, since: TheStart) -> JSONResponse:
-    """Always 200: this endpoint tells, ``/health`` judges."""
-    return JSONResponse(jsonable_encoder(_told(await take(reader, since))))
+async def status(reader: TheReader, since: TheStart, drain: TheDrain) -> JSONResponse:
+    """Always 200: this endpoint tells, ``/health`` judges. ``requests`` are those of this process."""
+    told = {
+        **_told(await take(reader, since)),
+        "requests": drain.traffic().as_dict(),
+        "drain": drain_json(drain),
+    }
+    return JSONResponse(jsonable_encoder(told))
 
 
 def _told(picture: Picture) -> dict[str, Any]:

@@ -100,7 +100,18 @@ def test_every_intake_of_the_process_is_waited_for_and_the_times_come_from_the_e
     one.enter()
     assert (drain.timeout, drain.notice, drain.linger) == (7.0, 0.5, 1.0)
     assert drain.in_hand >= 1
-    one.leave()
+    one.leave(0.25)
+    assert drain.traffic().longest >= 0.25
+    of_one = Drain(intakes=[one]).traffic().as_dict()
+    assert of_one == {
+        "taken": 1,
+        "in_hand": 0,
+        "turned_away": 0,
+        "ended": 1,
+        "mean_seconds": 0.25,
+        "longest_seconds": 0.25,
+    }
+    assert Drain(intakes=[]).traffic().as_dict()["mean_seconds"] is None
 
 
 class TestCleanUp:

@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.drain.load import Load, Server
+from tests.drain.load import ROOT, Load, Server
 from tests.waiting import eventually
 
 UVICORN = ("uvicorn", "tests.drain.shop:app", "--port", "{port}", "--log-level", "info")
@@ -139,6 +139,29 @@ def test_a_websocket_gets_its_answer_and_is_told_to_come_again(serve: Callable[.
         assert refused.value.response.headers["Retry-After"] == "5"
     assert server.ends() == 0
     assert server.did()[:2] == ["session ended", "session ended"]
+
+
+PLAIN = """
+from wsgiref.simple_server import make_server
+import regrow, sys
+from tests.drain.shop import application
+server = make_server("127.0.0.1", int(sys.argv[1]), application)
+regrow.drain.install()
+server.serve_forever()
+"""
+
+
+def test_a_server_that_knows_nothing_of_signals_ends_as_well(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(PLAIN)
+    environ = {"PYTHONPATH": f"{tmp_path}:{ROOT}", "SHUTDOWN_TIMEOUT": "10", "REGROW_SHUTDOWN__LINGER": "0.3"}
+    server = Server(tmp_path, "plain", "{port}", **environ).start()
+    try:
+        server.signal(signal.SIGTERM)
+        assert server.ends() == 0
+        assert server.did() == ["consumer stopped", "pool closed"]
+        assert "Traceback" not in server.says()
+    finally:
+        server.close()
 
 
 def _quietly(server: Server, path: str) -> None:
