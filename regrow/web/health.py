@@ -71,7 +71,7 @@ async def ready(reader: TheReader, drain: TheDrain) -> JSONResponse:
 async def short(reader: TheReader, drain: TheDrain) -> JSONResponse:
     """One word for load balancers and passers-by, and whether this process is about to stop."""
     status = overall(await reader.read(facts.overview))
-    return JSONResponse({"status": status, "drain": drain_json(drain)}, status_code(status))
+    return JSONResponse({"status": status, "draining": drain.begun}, status_code(status))
 
 
 @router.get(

@@ -80,7 +80,8 @@ def test_a_process_that_stops_says_so_first_and_turns_all_but_observers_away(hol
     assert ready.headers["retry-after"] == "5"
     away = holder.post("/dead-letters", json={})
     assert (away.status_code, away.headers["retry-after"]) == (503, "5")
-    assert holder.get("/health").json()["drain"]["draining"] is True
+    assert holder.get("/health").json()["draining"] is True
+    assert holder.get("/health/detailed").json()["drain"]["phase"] == "ended"
     assert holder.get("/status").json()["requests"]["turned_away"] == 1
     assert holder.get("/reliability").json()["drain"]["this_process"]["phase"] == "ended"
     assert holder.get("/metrics").status_code == 200
