@@ -26,7 +26,7 @@ ENDED = "regrow:{drain}:ended"
 KEPT = 100
 FORGOTTEN_AFTER = 60.0
 """Seconds beyond its limit after which a drain that never told its end was killed."""
-_PATIENCE = 1.0
+_PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def keep_soon(course: Course) -> None:
 
 
 def keep_now(course: Course) -> None:
-    """Tell of its end, and count it; waits a second or two at most."""
+    """Tell of its end, and count it; waits four seconds at most."""
     tallies.count(
         "drains_total", process=course.process, outcome="timed_out" if course.timed_out else "finished"
     )

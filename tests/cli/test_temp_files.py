@@ -54,7 +54,9 @@ def test_scan_and_a_dry_run_say_what_would_go_and_clean_removes_it_after_a_yes(c
     for arguments in (("scan",), ("clean", "--dry-run")):
         found = cli("temp-files", *arguments, "--json")
         assert (found.code, found.json["removed"], found.json["freed_bytes"]) == (0, 1, 1000)
-        assert found.json["roots"][0]["kept"] == {"open": 1, "young": 1}
+        kept = found.json["roots"][0]["kept"]
+        # Where some process cannot be looked into, the young one "may be open".
+        assert (kept["open"], sum(kept.values())) == (1, 2)
     assert "WOULD GO" in cli("temp-files", "scan").out
     refused = cli("temp-files", "clean")
     assert refused.code == 1

@@ -99,6 +99,8 @@ def test_every_family_has_help_and_only_counters_are_called_counters(holder: Tes
         "regrow_job_runs",
         "requests_shed",
         "retry_attempts",
+        "temp_files_freed_bytes",
+        "temp_files_removed",
     }
     assert types["retry_delay_seconds"] == types["circuit_breaker_response_time"] == "histogram"
     assert types["dlq_messages_total"] == "gauge"
