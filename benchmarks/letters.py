@@ -20,6 +20,7 @@ import pymysql
 from benchmarks.peers import Missing
 from benchmarks.peers.keepers import ERROR, body
 from benchmarks.reach import Reach, interleaved
+from regrow.dead_letters.capturing import CHUNK
 from regrow.engine import Engine
 from regrow.settings import load_settings
 from tests.servers import MariaServer, RedisServer, child_options
@@ -30,7 +31,6 @@ REPETITIONS = int(os.environ.get("REGROW_BENCH_REPETITIONS", "5"))
 MANY = 4_000  # letters of one run of capture_many, the raw insert, and each bookkeeping worker
 SINGLE = 2_000  # messages of one run through Celery
 PEERS = 1_000
-CHUNK = 200
 TABLES = ("dead_letters", "dead_letter_bodies", "capture_events")
 
 

@@ -14,6 +14,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from regrow.configuration import configured
@@ -32,7 +33,12 @@ MOST = 10_000  # different counts kept while Redis is away
 
 def field_of(name: str, labels: Mapping[str, str]) -> str:
     """The field of the hash that one count is kept in."""
-    return json.dumps([name, sorted(labels.items())], separators=(",", ":"), ensure_ascii=False)
+    return _field(name, tuple(sorted(labels.items())))
+
+
+@lru_cache(maxsize=1024)
+def _field(name: str, labels: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps([name, labels], separators=(",", ":"), ensure_ascii=False)
 
 
 class Tallies:

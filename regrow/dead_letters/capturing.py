@@ -26,7 +26,7 @@ from regrow.settings import DeadLetterSettings
 
 logger = structlog.get_logger(__name__)
 
-_CHUNK = 200
+CHUNK = 500
 _random = Random()  # noqa: S311 - spreads load, hides nothing
 
 
@@ -41,7 +41,7 @@ def capture(engine: Engine, captured: Capture) -> str:
 def capture_many(
     engine: Engine, captures: Sequence[Capture], *, also: Callable[[sa.Connection], None] | None = None
 ) -> list[str]:
-    """Keep many failures, in transactions of 200; returns their event ids in order.
+    """Keep many failures, in transactions of 500; returns their event ids in order.
 
     ``also`` is done in the last of these transactions, and in one of its own when there is nothing to keep.
 
@@ -50,9 +50,9 @@ def capture_many(
     """
     for captured in captures:
         checked(engine, captured)
-    for start in range(0, max(len(captures), 1 if also else 0), _CHUNK):
-        chunk = captures[start : start + _CHUNK]
-        fresh = _without_losing_races(engine, chunk, also if start + _CHUNK >= len(captures) else None)
+    for start in range(0, max(len(captures), 1 if also else 0), CHUNK):
+        chunk = captures[start : start + CHUNK]
+        fresh = _without_losing_races(engine, chunk, also if start + CHUNK >= len(captures) else None)
         counters.add(engine, "dlq_messages_added_total", *({"service": new.service} for _, new in fresh))
         for letter_id, captured in fresh:
             logger.info(

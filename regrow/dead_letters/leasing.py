@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,8 +53,8 @@ def lease(
 
     IntegrityError: another worker was faster with a letter of the same order key; nothing is taken.
     """
-    query = _due(sa.select(dead_letters), service, now).limit(limit).with_for_update(skip_locked=True)
-    return _take(connection, _letters(connection, query), owner, now, seconds)
+    query = _due(_PENDING, service, now).limit(limit).with_for_update(skip_locked=True)
+    return _take(connection, query, owner, now, seconds)
 
 
 def _due(query: sa.Select[Any], service: str, now: datetime) -> sa.Select[Any]:
@@ -78,76 +77,71 @@ def lease_one(
     connection: sa.Connection, letter_id: str, *, owner: str, now: datetime, seconds: float
 ) -> list[Leased]:
     """Take this letter, if it is due and nobody has it."""
-    query = (
-        sa.select(dead_letters)
-        .where(
-            letters.id == letter_id,
-            letters.state == State.PENDING,
-            letters.rank.is_not(None),
-            letters.due_at <= now,
-            sa.or_(letters.useful_until.is_(None), letters.useful_until > now),
-        )
-        .with_for_update(skip_locked=True)
-    )
-    return _take(connection, _letters(connection, query), owner, now, seconds)
+    query = _PENDING.where(
+        letters.id == letter_id,
+        letters.state == State.PENDING,
+        letters.rank.is_not(None),
+        letters.due_at <= now,
+        sa.or_(letters.useful_until.is_(None), letters.useful_until > now),
+    ).with_for_update(skip_locked=True)
+    return _take(connection, query, owner, now, seconds)
 
 
-def _letters(connection: sa.Connection, query: sa.Select[Any]) -> list[Letter]:
-    return [letter_of(row) for row in connection.execute(query).mappings()]
+_KNOWN = ("state", "lease_token", "lease_owner", "lease_until", "deadline", "settled_at")
+"""What is so of every letter that may be leased, or is written by the lease: it need not be read."""
+_PENDING = sa.select(*(letters[name] for name in Letter.__dataclass_fields__ if name not in _KNOWN))
 
 
 def _take(
-    connection: sa.Connection, candidates: Sequence[Letter], owner: str, now: datetime, seconds: float
+    connection: sa.Connection, query: sa.Select[Any], owner: str, now: datetime, seconds: float
 ) -> list[Leased]:
+    candidates = connection.execute(query).all()
     due = _whose_turn_it_is(connection, candidates)
     if not due:
         return []
     ids = [letter.id for letter in due]
     batch = secrets.token_hex(9)
     until = now + timedelta(seconds=seconds)
-    connection.execute(
-        sa.insert(dead_letter_attempts),
-        [
-            {
-                "token": _token(batch, letter.id),
-                "letter_id": letter.id,
-                "owner": owner,
-                "leased_at": now,
-                "service": letter.service,
-            }
-            for letter in due
-        ],
-    )
     # One statement for all of them: the database makes each token as _token() does.
+    token = sa.literal(f"{batch}-") + sa.func.substr(letters.id, _TAIL + 1)
+    connection.execute(
+        sa.insert(dead_letter_attempts).from_select(
+            ["token", "letter_id", "owner", "leased_at", "service"],
+            sa.select(
+                token,
+                letters.id,
+                sa.literal(owner),
+                sa.literal(now, attempts.leased_at.type),
+                letters.service,
+            ).where(letters.id.in_(ids)),
+        )
+    )
     connection.execute(
         sa.update(dead_letters)
         .where(letters.id.in_(ids))
         .values(
             state=State.LEASED,
-            lease_token=sa.literal(f"{batch}-") + sa.func.substr(letters.id, _TAIL + 1),
+            lease_token=token,
             lease_owner=owner,
             lease_until=until,
             inflight_key=letters.order_key,
         )
     )
     bodies = connection.execute(sa.select(dead_letter_bodies).where(dead_letter_bodies.c.letter_id.in_(ids)))
-    found = {row["letter_id"]: body_of(row) for row in bodies.mappings()}
+    found = {row.letter_id: body_of(row._mapping) for row in bodies}  # noqa: SLF001 - Row's public mapping
+    lease: dict[str, Any] = {"lease_owner": owner, "lease_until": until, "deadline": None, "settled_at": None}
     return [
         Leased(
-            replace(
-                letter,
-                state=State.LEASED,
-                lease_token=_token(batch, letter.id),
-                lease_owner=owner,
-                lease_until=until,
+            letter_of(
+                {**row._mapping, **lease, "state": State.LEASED, "lease_token": _token(batch, row.id)}  # noqa: SLF001
             ),
-            found[letter.id],
+            found[row.id],
         )
-        for letter in due
+        for row in due
     ]
 
 
-def _whose_turn_it_is(connection: sa.Connection, candidates: Sequence[Letter]) -> list[Letter]:
+def _whose_turn_it_is(connection: sa.Connection, candidates: Sequence[sa.Row[Any]]) -> list[sa.Row[Any]]:
     """All but those that another letter of their order key goes before; these are parked behind it."""
     keys = {letter.order_key: letter.service for letter in candidates if letter.order_key is not None}
     if not keys:

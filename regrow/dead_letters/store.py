@@ -90,6 +90,9 @@ class Letter:
         return (now - self.created_at).total_seconds()
 
 
+_LETTER = tuple(Letter.__dataclass_fields__)
+
+
 @dataclass(frozen=True)
 class Body:
     content_type: str
@@ -176,7 +179,13 @@ def insert(
     """New letters with their bodies, and the events of all captures. IntegrityError: somebody was faster."""
     for table, values in ((dead_letters, rows), (dead_letter_bodies, bodies), (capture_events, events)):
         if values:
-            connection.execute(sa.insert(table), list(values))
+            connection.execute(sa.insert(table), _without_nulls(values))
+
+
+def _without_nulls(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without the columns that none of them fills: a third of a letter's, and each costs."""
+    filled = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    return [{name: row[name] for name in filled} for row in rows]
 
 
 def seen_again(connection: sa.Connection, letter_id: str, times: int, at: datetime) -> None:
@@ -444,14 +453,10 @@ def flow(connection: sa.Connection, since: datetime, until: datetime) -> dict[st
 
 
 def letter_of(row: Any) -> Letter:
-    values = {name: row[name] for name in Letter.__dataclass_fields__}
-    return Letter(
-        **{
-            **values,
-            "state": State(values["state"]),
-            "failure_class": FailureClass(values["failure_class"]),
-        }
-    )
+    values = {name: row[name] for name in _LETTER}
+    values["state"] = State(values["state"])
+    values["failure_class"] = FailureClass(values["failure_class"])
+    return Letter(**values)
 
 
 def body_of(row: Any) -> Body:
