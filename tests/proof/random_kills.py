@@ -104,6 +104,9 @@ def _deploy(stack: ExitStack, broker: str) -> Deployment:
         "CELERY_RESULT_BACKEND": redis.url,
         # A deadline that passes because everything is dead all the time must not use up the attempts.
         "REGROW_DEAD_LETTERS__MAX_RETRIES": "1000",
+        "REGROW_DEAD_LETTERS__UNKNOWN_RETRIES": "1000",
+        # On a busy machine a shorter one passes before the app came to the message, and copies pile up.
+        "REGROW_DEAD_LETTERS__OUTCOME_DEADLINE": "30",
     }
     regrow = Deployment(folder, environ, Engine(load_settings(environ=environ)))
     stack.callback(regrow.close)
