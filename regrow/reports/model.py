@@ -42,6 +42,7 @@ def build(kind: str, facts: Facts, snapshot: Snapshot, *, target: float) -> dict
         ],
         "breakers": [_breaker(name, facts) for name in facts.breakers],
         "dead_letters": dict(facts.letters),
+        "degradation": {level: spent.total_seconds() for level, spent in facts.levels.items()},
         "jobs": [_job(job) for job in facts.jobs],
         "clean_up": [{"job": job, "totals": dict(totals)} for job, totals in facts.removed.items()],
         "now": {
@@ -82,6 +83,8 @@ def headline(report: Mapping[str, Any]) -> str:
         parts.append("no checks")
     if openings := sum(breaker["openings"] for breaker in report["breakers"]):
         parts.append(_counted(openings, "breaker opening"))
+    if reduced := sum(report["degradation"].get(level, 0.0) for level in REDUCED):
+        parts.append(f"degraded for {wording.lasted(reduced)}")
     captured = report["dead_letters"].get("captured", 0)
     pending = sum(report["now"]["dead_letters"].get(state, 0) for state in WAITING)
     quarantined = report["now"]["dead_letters"].get("quarantined", 0)
@@ -94,6 +97,7 @@ def headline(report: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+REDUCED = ("minor", "moderate", "severe", "critical")
 WAITING = ("pending", "leased", "dispatched")
 
 

@@ -54,6 +54,7 @@ def html(report: Mapping[str, Any], digest: str) -> str:
             f"made {_time(report['now']['at'])}.</p>\n",
             _checks(report),
             _breakers(report),
+            _levels(report),
             _letters(report),
             _jobs(report),
             _resources(report),
@@ -111,6 +112,19 @@ def _breakers(report: Mapping[str, Any]) -> str:
     ]
     titles = ("breaker", "openings", "time open", "state at the end", "history")
     return _section("Circuit breakers", titles, rows, "", "No breaker has changed its state so far.")
+
+
+def _levels(report: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            _cell(level),
+            _number(wording.lasted(seconds)),
+            _number(wording.percent(seconds / report["period"]["seconds"])),
+        )
+        for level, seconds in report["degradation"].items()
+        if seconds
+    ]
+    return _section("Degradation", ("level", "time", "share"), rows, "", "No level was told in the period.")
 
 
 def _letters(report: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ def markdown(report: Mapping[str, Any], digest: str) -> str:
             f"From {period['start']} to {period['end']}, made {wording.shown_time(report['now']['at'])}.",
             *_checks(report),
             *_breakers(report),
+            *_levels(report),
             *_letters(report),
             *_jobs(report),
             *_resources(report),
@@ -77,6 +78,15 @@ def _breakers(report: Mapping[str, Any]) -> list[str]:
     ]
     titles = ("breaker", "openings", "time open", "state at the end", "history")
     return _section("Circuit breakers", titles, rows, "No breaker has changed its state so far.")
+
+
+def _levels(report: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (escaped(level), wording.lasted(seconds), wording.percent(seconds / report["period"]["seconds"]))
+        for level, seconds in report["degradation"].items()
+        if seconds
+    ]
+    return _section("Degradation", ("level", "time", "share"), rows, "No level was told in the period.")
 
 
 def _letters(report: Mapping[str, Any]) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from regrow.database.tables import breaker_transitions, check_results, job_runs
+from regrow.degradation import kept as levels
 from regrow.engine import Engine
 from regrow.jobs import JOBS
 from regrow.reports.rules import Sample, Transition
@@ -75,6 +76,7 @@ class Facts:
     jobs: tuple[Job, ...]
     removed: Mapping[str, Mapping[str, int | float]]
     letters: Mapping[str, int]
+    levels: Mapping[str, timedelta] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def read_facts(engine: Engine, start: datetime, end: datetime) -> Facts:
             jobs=_jobs(connection, start, end),
             removed=_removed(connection, start, end),
             letters=letters,
+            levels=_levels(connection, engine, start, end),
         )
 
 
@@ -109,6 +112,15 @@ def read_snapshot(engine: Engine) -> Snapshot:
     from regrow.dead_letters import service as dead_letters
 
     return Snapshot(engine.clock(), dead_letters.counts(engine), dead_letters.oldest_pending(engine))
+
+
+def _levels(
+    connection: sa.Connection, engine: Engine, start: datetime, end: datetime
+) -> dict[str, timedelta]:
+    """How long each level of degradation held, and how long nobody knows; nothing before the first one."""
+    told = levels.within(connection, start, end)
+    hold = timedelta(seconds=engine.settings.degradation.hold)
+    return levels.time_in_levels(told, start, end, hold) if told else {}
 
 
 def _checks(

@@ -37,6 +37,7 @@ def report(name: str = "redis", states: str = "u") -> dict[str, Any]:
         jobs=(Job(name, {"succeeded": 2, name: 1}, 1.5, START, name, name), Job("prune_history")),
         removed={name: {name: 3}},
         letters={"captured": 4, name: 1},
+        levels={name: timedelta(minutes=20), "severe": timedelta(minutes=40), "critical": timedelta()},
     )
     snapshot = Snapshot(END, {"pending": 2, name: 1}, START)
     return model.build("hourly", facts, snapshot, target=0.999)
@@ -188,3 +189,11 @@ def test_the_digest_of_the_facts_leaves_out_when_the_report_was_made() -> None:
 )
 def test_durations_are_told_in_two_units(seconds: float | None, words: str) -> None:
     assert wording.lasted(seconds) == words
+
+
+def test_the_time_in_each_level_is_told_and_the_reduced_ones_lead() -> None:
+    made = report("redis")
+    assert made["degradation"] == {"redis": 1200.0, "severe": 2400.0, "critical": 0.0}
+    assert "degraded for 40 min" in made["headline"]
+    assert "| severe | 40 min | 66.6% |" in markdown(made, "d")
+    assert "critical" not in markdown(made, "d")

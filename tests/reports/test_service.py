@@ -14,11 +14,13 @@ import sqlalchemy as sa
 from regrow.database.tables import breaker_transitions, check_results, job_runs, reports
 from regrow.dead_letters import service as dead_letters
 from regrow.dead_letters.captured import of_message
+from regrow.degradation import service as degradation
 from regrow.engine import Engine, set_engine
 from regrow.errors import ReportNotFoundError
 from regrow.jobs import recent
 from regrow.reports import service
 from regrow.reports.store import digest_of
+from tests.degradation.conftest import checks
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ELEVEN = NOON - timedelta(hours=1)
@@ -319,3 +321,12 @@ def test_lists_can_be_limited_to_a_kind(each_engine: Engine, clock: Clock) -> No
     assert now.period_end == clock.now
     assert [row.id for row in service.list_reports(each_engine, kind="now")] == [now.id]
     assert len(service.list_reports(each_engine, limit=1)) == 1
+
+
+def test_the_time_in_each_level_adds_up_to_the_period(engine: Engine) -> None:
+    degradation.evaluate(engine, checks("a", "b", "c"))
+    row = service.generate(engine, until=engine.clock() + timedelta(seconds=2))
+    spent = json.loads(row.json)["degradation"]
+    assert sum(spent.values()) == 3600.0
+    assert spent["moderate"] > 0
+    assert spent["unknown"] > 3590
