@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -50,7 +51,10 @@ def names(folder: Path) -> set[str]:
 
 
 @pytest.mark.usefixtures("held")
-def test_scan_and_a_dry_run_say_what_would_go_and_clean_removes_it_after_a_yes(cli: Cli, root: Path) -> None:
+def test_scan_and_a_dry_run_say_what_would_go_and_clean_removes_it_after_a_yes(
+    cli: Cli, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
     for arguments in (("scan",), ("clean", "--dry-run")):
         found = cli("temp-files", *arguments, "--json")
         assert (found.code, found.json["removed"], found.json["freed_bytes"]) == (0, 1, 1000)
