@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from celery import shared_task
 
 from regrow.engine import get_engine
-from regrow.health import service
+from regrow.health import dead_man, service
+from regrow.health.checks import canaries
 from regrow.jobs import record
 
 JOB = "health_check_monitoring"
@@ -19,6 +20,8 @@ def health_check_monitoring() -> None:
     with record(get_engine(), JOB) as run:
         run.summary = service.run_of_minute(get_engine())
         run.outcome = service.outcome_of(run.summary)
+    if run.outcome != "failed":
+        dead_man.tell(get_engine())
 
 
 @shared_task(name="regrow.health.run_due_checks")
@@ -37,3 +40,9 @@ def run_chunk(names: Sequence[str], owner: str) -> None:
         run.summary = service.run_chunk(get_engine(), names, owner)
         run.outcome = service.outcome_of(run.summary)
         run.silent = run.outcome == "succeeded"
+
+
+@shared_task(name=canaries.ANSWER)
+def answer_canary(broker: str | None, queue: str, number: str) -> None:
+    """A canary ran in an app that does not know our Redis."""
+    canaries.answer(get_engine().redis, broker, queue, number)

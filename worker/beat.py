@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -43,6 +44,8 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
         self._lease: Lock | None = None
         self._heart: Heart | None = None
         self._watchdog: Watchdog | None = None
+        self._sent_at: float | None = None
+        self._leads_since: float | None = None
         if not lazy:
             # Celery makes a lazy one first, only to print its banner.
             open_gate()
@@ -53,7 +56,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
         if not lazy:
             name = f"{socket.gethostname()}-{os.getpid()}"
             self._heart, self._watchdog = watch(
-                "beat", name, f"beat@{socket.gethostname()}", get_engine().settings
+                "beat", name, f"beat@{socket.gethostname()}", get_engine().settings, self._facts
             )
 
     def tick(self, **_: Any) -> float:
@@ -69,6 +72,14 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
         if self._heart is not None:
             self._heart.beat(state)
         return pause
+
+    def _facts(self, now: float) -> dict[str, Any]:
+        """When it last sent anything, and how often it should: a beat may tick on and send nothing."""
+        del now
+        schedules = [entry["schedule"] for entry in self.app.conf.beat_schedule.values()]
+        every = min((each for each in schedules if isinstance(each, int | float)), default=None)
+        moments = {"sent_at": self._sent_at, "leads_since": self._leads_since}
+        return {"every": every, **{name: at and round(at, 3) for name, at in moments.items()}}
 
     def _turn(self) -> tuple[str, float]:
         if not self._leads():
@@ -98,6 +109,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
             log.info("beat.leads", key=self.lease_key, seconds=self.lock_timeout)
             # An empty Redis has no schedule either.
             self.setup_schedule()
+            self._leads_since = time.time()
             return True
         return False
 
@@ -116,6 +128,7 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
         due, pause = entry.is_due()
         if due:
             self.apply_async(entry, advance=False, **options)
+            self._sent_at = time.time()
             self.reserve(entry)
             log.debug("beat.sent", job=entry.name, task=entry.task)
         return float(pause)

@@ -14,6 +14,7 @@ import celery
 import tasks
 from regrow.celery import CelerySender, StoreSink, install, redeliveries
 from regrow.engine import Engine, get_engine
+from regrow.health.checks import canaries
 from worker import lifecycle, transport
 from worker.configuration import configuration
 from worker.dead_letter_queues import DeadLetterQueues
@@ -45,6 +46,8 @@ def make_app(engine: Engine) -> celery.Celery[Any]:
         sink=StoreSink(engine),
         deliveries=lambda message: redeliveries.count(engine.redis, message),
         home=engine.settings.home,
+        canary_answer=lambda *flight: canaries.answer(engine.redis, *flight),
+        heartbeat=False,  # WorkerHeartbeat is one, with a file and a watchdog beside
     )
     engine.sender = CelerySender(app)
     return app

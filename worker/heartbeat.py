@@ -4,9 +4,9 @@ The pulse is given by the process's own loop, so it stops when the loop does. A 
 frozen loop: the consumer gives the pulse while it waits, with the state ``broker_away``.
 
 File format, for container health checks: ``<home>/run/worker.heartbeat`` and ``<home>/run/beat.heartbeat``
-hold one line of JSON, ``{"at": epoch seconds, "pid": int, "node": str, "state": str}`` (of a worker also
-``"queues": [str]``, what it takes from), replaced whole at each pulse (every 5 s or less); the file's mtime
-is the time of the last pulse. Judge the mtime alone::
+hold one line of JSON, ``{"at": epoch seconds, "pid": int, "node": str, "state": str}`` and what
+:mod:`regrow.health.checks.heartbeats` lists beside, replaced whole at each pulse (every 5 s or less); the
+file's mtime is the time of the last pulse. Judge the mtime alone::
 
     python -I -S -c "import os,sys,time; sys.exit(time.time() - os.stat(sys.argv[1]).st_mtime > 30)" FILE
 
@@ -14,7 +14,8 @@ States: ``starting``, ``running``, ``broker_away``, ``draining``; of a beat also
 the lock) and ``redis_away``. A process that ends in order removes file and key.
 
 The same line is kept in Redis under ``regrow:{heartbeat}:<kind>:<name>`` for ten minutes, written by the
-watchdog's thread: a Redis that is slow must not hold up the loop.
+watchdog's thread: a Redis that is slow must not hold up the loop. The thread says with it when it did so: a
+loop that stands still is told from a process that is gone.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ import redis
 import structlog
 from celery import bootsteps, signals
 
+from regrow.celery.heartbeat import Progress
 from regrow.engine import get_engine
 from regrow.health.checks import heartbeats
 from regrow.settings import Settings
@@ -43,7 +45,11 @@ log = structlog.get_logger(__name__)
 
 FROZEN_EXIT = 70  # EX_SOFTWARE
 PULSE = 5.0
-PUBLISH = 5.0
+"""Seconds between two pulses, and two publications, at most; six fit into the watchdog's limit."""
+
+
+Facts = Callable[[float], Mapping[str, Any]]
+"""What the process says of its work, in JSON values; takes the time in epoch seconds."""
 
 
 @dataclass(frozen=True)
@@ -54,31 +60,32 @@ class Beat:
     pid: int
     node: str
     state: str
-    queues: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def line(self) -> str:
+    def told(self) -> dict[str, Any]:
         told = {"at": round(self.at, 3), "pid": self.pid, "node": self.node, "state": self.state}
-        return json.dumps({**told, "queues": self.queues} if self.queues else told)
+        return {**told, **self.facts}
 
 
 class Heart:
     """Where one process leaves its pulse: a file for its container, a key for everybody."""
 
-    def __init__(self, file: Path, kind: str, name: str, node: str, queues: tuple[str, ...] = ()) -> None:
+    def __init__(self, file: Path, kind: str, name: str, node: str, facts: Facts = lambda _: {}) -> None:
         """``kind``: worker or beat; ``name``: what tells it from others of its kind."""
         self.file = file
         self.kind = kind
         self.name = name
         self.node = node
-        self.queues = queues
         self.pulses = 0
-        self.last = Beat(time.time(), os.getpid(), node, "starting", queues)
+        self._facts = facts
+        self.last = Beat(time.time(), os.getpid(), node, "starting")
 
     def beat(self, state: str) -> None:
         """Called by the loop, and by nothing else: whoever calls this says "the loop turns"."""
         if state != self.last.state:
             log.info("heartbeat.state", state=state, was=self.last.state, node=self.node)
-        self.last = Beat(time.time(), os.getpid(), self.node, state, self.queues)
+        now = time.time()
+        self.last = Beat(now, os.getpid(), self.node, state, self._facts(now))
         self.pulses += 1
         try:
             self._write()
@@ -89,11 +96,11 @@ class Heart:
     def _write(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.file.with_name(f".{self.file.name}.{self.last.pid}")
-        fresh.write_text(self.last.line() + "\n", encoding="utf-8")
+        fresh.write_text(json.dumps(self.last.told()) + "\n", encoding="utf-8")
         fresh.replace(self.file)
 
     def publish(self, client: redis.Redis) -> None:
-        heartbeats.keep(client, self.kind, self.name, self.last.line())
+        heartbeats.keep(client, self.kind, self.name, self.last.told(), time.time())
 
     def stop(self, client: redis.Redis) -> None:
         """The process ends in order: nobody shall miss it."""
@@ -140,6 +147,7 @@ class Watchdog(threading.Thread):
         self.heart = heart
         self._client = client
         self.patience = Patience(settings.celery.watchdog_timeout, self.GLANCE)
+        self.every = min(PULSE, settings.celery.watchdog_timeout / 6)
         self.duties: list[Callable[[], None]] = []
         """Called at every glance, in order; used by the drain."""
         self.watching = True
@@ -162,7 +170,7 @@ class Watchdog(threading.Thread):
         self.heart.stop(self._client())
 
     def _publish(self) -> None:
-        if time.monotonic() - self._published_at < PUBLISH:
+        if time.monotonic() - self._published_at < self.every:
             return
         self._published_at = time.monotonic()
         try:
@@ -182,12 +190,11 @@ class Watchdog(threading.Thread):
         self._end(FROZEN_EXIT)
 
 
-def watch(
-    kind: str, name: str, node: str, settings: Settings, queues: tuple[str, ...] = ()
-) -> tuple[Heart, Watchdog]:
-    """A beating heart and its watchdog, started. ``kind``: worker or beat; ``queues``: a worker's own."""
+def watch(kind: str, name: str, node: str, settings: Settings, facts: Facts) -> tuple[Heart, Watchdog]:
+    """A beating heart and its watchdog, started. ``kind``: worker or beat."""
+    began = round(time.time(), 3)
     file = settings.home / "run" / f"{kind}.heartbeat"
-    heart = Heart(file, kind, name, node, queues)
+    heart = Heart(file, kind, name, node, lambda now: {"began": began, **facts(now)})
     heart.beat("starting")
     watchdog = Watchdog(heart, settings, lambda: get_engine().redis)
     watchdog.start()
@@ -205,11 +212,10 @@ class WorkerHeartbeat(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         settings = get_engine().settings
-        queues = tuple(worker.app.amqp.queues.consume_from)
-        heart, watchdog = watch("worker", worker.hostname, worker.hostname, settings, queues)
+        facts = Progress(worker).facts
+        heart, watchdog = watch("worker", worker.hostname, worker.hostname, settings, facts)
         worker.regrow_heart, worker.regrow_watchdog = heart, watchdog
-        every = min(PULSE, settings.celery.watchdog_timeout / 6)
-        worker.timer.call_repeatedly(every, self._pulse, (heart,))
+        worker.timer.call_repeatedly(watchdog.every, self._pulse, (heart,))
         signals.worker_ready.connect(lambda **_: self._pulse(heart), weak=False)
         # Removed only when everything has stopped: a worker that drains is still one.
         signals.worker_shutdown.connect(lambda **_: watchdog.stop(), sender=worker, weak=False)

@@ -10,6 +10,7 @@ letter, and redriven letters settle when their task ends.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from celery import signals
 from celery.utils.imports import symbol_by_name
 
+from regrow.celery import canary
 from regrow.celery.breakers import BreakerAwareTask, breaker_aware
 from regrow.celery.capturing import Capturer, Classify, Sink
 from regrow.celery.consumer import PoisonGuard
@@ -26,6 +28,7 @@ from regrow.celery.sender import CelerySender
 from regrow.celery.sinks import BrokerSink, SpoolSink, StoreSink
 from regrow.celery.tracing import keep_causes
 from regrow.errors import RegrowError
+from regrow.health.checks.broker import SENT_AT
 
 __all__ = [
     "BreakerAwareTask",
@@ -58,6 +61,8 @@ def install(
     classify: Classify | None = None,
     capture_expired: bool = False,
     capture_revoked: bool = False,
+    heartbeat: bool = True,
+    canary_answer: canary.Answer | None = None,
 ) -> None:
     """Capture what fails for good in the workers of ``app``. A second call changes nothing.
 
@@ -72,7 +77,10 @@ def install(
     ``classify``: a function of the exception that says what kind of failure it is (transient, rate_limited,
     dependency_down, breaker_refused, permanent, poison, unknown), or None to leave it to the registry.
     ``capture_expired``: tasks that expired before they ran become letters. ``capture_revoked``: so do those
-    that were revoked or terminated, in quarantine.
+    that were revoked or terminated, in quarantine. ``heartbeat``: the app's workers tell in Regrow's Redis,
+    when that is known (``regrow.configure(redis_url=...)`` or ``$REGROW_REDIS_URL``), that they live and get
+    on, for checks of kind ``celery_worker``. Each task says when it was sent, for the age of queues.
+    ``canary_answer``: how a canary's task answers; by default in that Redis, else through the broker.
 
     TooLateError: the app has connected already; its consumer and requests are then made. SettingsError: the
     spool's folder cannot be used.
@@ -85,6 +93,12 @@ def install(
     # A pool child ends without exit handlers; what it knows of the app's breakers goes out before.
     signals.worker_process_shutdown.connect(_flush_breakers, weak=False)
     signals.worker_process_init.connect(lambda **_: keep_causes(app), weak=False)
+    signals.before_task_publish.connect(_tell_when_sent, weak=False, dispatch_uid="regrow-sent")
+    canary.register(app, canary_answer)
+    if heartbeat:
+        from regrow.celery.heartbeat import AppHeartbeat
+
+        app.steps["worker"].add(AppHeartbeat)
     folder = home or Path(os.environ.get("REGROW_HOME") or "var")
     kept_in = sink or BrokerSink(CelerySender.beside(app))
     if spool := spool or os.environ.get("REGROW_SPOOL"):
@@ -104,6 +118,12 @@ def install(
             ),
         },
     )
+
+
+def _tell_when_sent(headers: dict[str, Any] | None = None, **_: Any) -> None:
+    """A message of Celery's does not say how long it has waited; this one does, also after a redelivery."""
+    if headers is not None:
+        headers[SENT_AT] = round(time.time(), 3)
 
 
 def _flush_breakers(**_: Any) -> None:

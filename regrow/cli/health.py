@@ -29,6 +29,8 @@ ALIASES: Mapping[str, str] = {
     "disk": "disk",
     "memory": "memory",
     "cpu": "cpu",
+    "load": "load",
+    "canary": "canary",
     "temp-files": "temp_files",
 }
 """Names that always work, and the kind of check each one means when no check is declared by that name."""
@@ -126,14 +128,19 @@ def _chosen(component: str, settings: Settings) -> dict[str, CheckSettings]:
     """The checks that a name means. A check that is switched off can still be asked for by name."""
     checks = settings.health.checks
     if component == "all":
-        return {name: check for name, check in checks.items() if check.enabled}
+        return {name: _quiet(check) for name, check in checks.items() if check.enabled}
     if component in checks:
-        return {component: checks[component]}
+        return {component: _quiet(checks[component])}
     if kind := ALIASES.get(component):
-        same = [(name, check) for name, check in checks.items() if check.kind == kind]
-        return dict(same[:1]) or {component: _of_kind(kind)}
+        same = [(name, _quiet(check)) for name, check in checks.items() if check.kind == kind]
+        return dict(same[:1]) or {component: _quiet(_of_kind(kind))}
     known = sorted({*checks, *ALIASES, "all"})
     raise click.UsageError(f"no component is named {component!r}; known here: {', '.join(known)}.")
+
+
+def _quiet(check: CheckSettings) -> CheckSettings:
+    """Without pings: their heartbeats say enough of workers, and every container asks every few seconds."""
+    return check.model_copy(update={"ping": False}) if check.kind == "celery_worker" else check
 
 
 def _of_kind(kind: str) -> CheckSettings:

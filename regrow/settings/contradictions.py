@@ -41,7 +41,7 @@ def contradictions_of_routes(layers: Layers, settings: Settings) -> Iterable[str
         key = ".".join(place)
         if alias is not None and alias not in settings.brokers:
             origin = layers.origin((*place, "broker"))
-            yield f"{origin}: {key}.broker = {alias!r} is not declared. Write [brokers.{alias}] with its url."
+            yield _undeclared(origin, f"{key}.broker", alias)
         elif _needs_rabbitmq(place, settings) and not is_rabbitmq(settings.broker_url(alias)):
             yield (
                 f"{layers.origin(place)}: {key} needs RabbitMQ, and its broker is none. "
@@ -68,6 +68,10 @@ def contradictions_of_degradation(layers: Layers, settings: Settings) -> Iterabl
             f"{origin}: degradation.hold ({chosen.hold:g}) must be at least twice "
             f"schedule.evaluate_degradation ({tick:g}). Change one of them."
         )
+
+
+def _undeclared(origin: str, key: str, alias: str) -> str:
+    return f"{origin}: {key} = {alias!r} is not declared. Write [brokers.{alias}] with its url."
 
 
 def _needs_rabbitmq(place: Place, settings: Settings) -> bool:
@@ -97,6 +101,10 @@ def contradictions_of_checks(layers: Layers, settings: Settings) -> Iterable[str
         for parent in dict.fromkeys(check.depends_on):
             if parent not in checks:
                 yield f"{_depends_on(layers, name)} names {parent!r}, {_no_check(parent, checks)}"
+        alias = getattr(check, "broker", None)
+        if alias is not None and alias not in settings.brokers:
+            place = ("health", "checks", name, "broker")
+            yield _undeclared(layers.origin(place), ".".join(place), alias)
     if circle := circle_among({name: check.depends_on for name, check in checks.items()}):
         yield (
             f"{_depends_on(layers, circle[0])} goes in a circle: {' -> '.join(circle)}. "

@@ -187,6 +187,8 @@ class HealthSettings(Section):
     """When more checks are due, they are split into tasks of so many at most, for all workers to share."""
     retention_days: Positive
     """How long results are kept in the database."""
+    dead_man_url: SecretStr | None = None
+    """Asked for after each run of the checks; whoever waits there raises the alarm when nothing comes."""
     changes_retention_days: Positive
     """How long changes of status are kept there."""
     flapping_from: Percent
@@ -205,6 +207,14 @@ class HealthSettings(Section):
             )
             raise ValueError(msg)
         return self
+
+    @field_validator("dead_man_url")
+    @classmethod
+    def _is_http(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("https://", "http://")):
+            msg = "the URL must begin with https:// or http://"
+            raise ValueError(msg)
+        return value
 
 
 class TempFileRoot(Section):

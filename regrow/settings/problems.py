@@ -36,6 +36,8 @@ _SECRET_NAMES = (
     "headers",
     "signing_keys",
     "intake_key",
+    "dead_man_url",
+    "body",
     "env",
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import time
@@ -13,7 +12,7 @@ from kombu.transport.redis import PRIORITY_STEPS, Channel
 from pydantic import SecretStr
 
 from regrow.database import Database
-from regrow.health.checks import celery_beat, celery_worker, heartbeats, probe_of, queue
+from regrow.health.checks import broker, celery_beat, heartbeats, probe_of
 from regrow.settings.checks import (
     CeleryBeatCheck,
     CeleryWorkerCheck,
@@ -195,7 +194,7 @@ def test_a_wedged_pool_shows_in_the_depth_though_the_queue_is_empty(settings, cl
 
 def test_the_broker_key_is_the_one_our_workers_use(settings):
     configuration = pytest.importorskip("worker.configuration").configuration(settings)
-    assert configuration["broker_transport_options"]["unacked_key"] == queue.UNACKED
+    assert configuration["broker_transport_options"]["unacked_key"] == broker.OWN_UNACKED
 
 
 def test_an_amqp_broker_tells_waiting_messages_missing_queues_and_idle_ones(rabbitmq_url, make_settings):
@@ -238,8 +237,7 @@ def test_an_amqp_broker_that_takes_connections_and_stays_silent_is_unhealthy_in_
 
 def beat_of(client, kind, name, state="running", age=0.0, queues=None):
     told = {"at": time.time() - age, "pid": 1, "node": name, "state": state}
-    line = json.dumps(told if queues is None else {**told, "queues": queues})
-    heartbeats.keep(client, kind, name, line)
+    heartbeats.keep(client, kind, name, told if queues is None else {**told, "queues": queues}, told["at"])
 
 
 def test_without_any_heartbeat_ever_workers_and_beats_are_unknown(settings):
@@ -252,9 +250,9 @@ def test_without_any_heartbeat_ever_workers_and_beats_are_unknown(settings):
     [
         ([("running", 1)], "healthy", "1 alive"),
         ([("running", 1), ("running", 2)], "healthy", "2 alive"),
-        ([("running", 1), ("running", 90)], "degraded", "w1 is silent"),
-        ([("running", 1), ("broker_away", 1)], "degraded", "w1 is broker_away"),
-        ([("broker_away", 1)], "unhealthy", "broker_away"),
+        ([("running", 1), ("running", 90)], "degraded", "w1 is dead: no sign of life"),
+        ([("running", 1), ("broker_away", 1)], "degraded", "w1 is unknown: it cannot reach its broker"),
+        ([("broker_away", 1)], "unknown", "it cannot reach its broker"),
         ([("draining", 1)], "degraded", "draining"),
         ([("running", 90)], "unhealthy", "no sign of life"),
         ([("running", -90)], "unhealthy", "no sign of life"),
@@ -263,10 +261,11 @@ def test_without_any_heartbeat_ever_workers_and_beats_are_unknown(settings):
 def test_workers_are_judged_by_their_heartbeats(settings, client, workers, status, said):
     for n, (state, age) in enumerate(workers):
         beat_of(client, "worker", f"w{n}", state, age)
-    heartbeats.keep(client, "worker", "junk", "no heartbeat")
+    client.sadd("regrow:{heartbeat}:worker", "junk")
+    client.set("regrow:{heartbeat}:worker:junk", "no heartbeat")
     found = probe(WORKER, settings)
     assert (found.status, said in found.message) == (status, True), found
-    assert len(found.data["heartbeats"]) == len(workers)
+    assert len(found.data["workers"]) == len(workers)
 
 
 @pytest.mark.parametrize(
@@ -309,4 +308,4 @@ def test_beats_are_judged_by_their_last_tick(settings, client, beats, status):
 def test_heartbeats_of_one_kind_are_not_taken_for_the_other(settings, client):
     beat_of(client, "beat", "b")
     assert probe(WORKER, settings).status == "unknown"
-    assert celery_worker.verdict([], 30).status == celery_beat.verdict([], 30).status == "unknown"
+    assert celery_beat.verdict([], 30).status == "unknown"

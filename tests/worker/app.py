@@ -67,3 +67,17 @@ class Freeze(bootsteps.StartStopStep):
 
 
 app.steps["worker"].add(Freeze)
+
+
+if os.environ.get("TEST_FREEZES"):
+    from worker.beat import Scheduler
+
+    class FreezingScheduler(Scheduler):
+        """Hangs in its tick when a test asks for it, or ticks on and sends nothing."""
+
+        def maybe_due(self, entry, **options) -> float:
+            while traces.exists("freeze"):
+                time.sleep(0.1)
+            return 1.0 if traces.exists("idle") else super().maybe_due(entry, **options)
+
+    app.conf.beat_scheduler = "tests.worker.app:FreezingScheduler"

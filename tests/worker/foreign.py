@@ -27,3 +27,9 @@ def pay(name: str) -> None:
     while traces.exists("stuck"):
         time.sleep(0.05)
     traces.rpush(f"ended:{name}", os.getpid())
+
+
+@app.task(name="foreign.sleep")
+def sleep(name: str) -> None:
+    traces.rpush(f"began:{name}", os.getpid())
+    time.sleep(600)

@@ -28,6 +28,7 @@ MODULES: Mapping[str, str] = {
     "queue": "queue",
     "celery_worker": "celery_worker",
     "celery_beat": "celery_beat",
+    "canary": "canary",
     "disk": "disk",
     "memory": "memory",
     "cpu": "cpu",

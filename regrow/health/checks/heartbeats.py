@@ -1,19 +1,26 @@
 """Heartbeats of workers and beats: read from Redis or a container's own file, and how fresh they are.
 
-A heartbeat is one line of JSON, ``{"at": epoch seconds, "pid": int, "node": str, "state": str}``, of a worker
-also ``"queues": [str]``, renewed every few seconds by the process's own loop. In Redis it lies under
-``regrow:{heartbeat}:<kind>:<name>`` and vanishes ten minutes after the last one, so that the dead can be told
-from those who never were. ``regrow:{heartbeat}:<kind>`` is the set of their names: reading it costs the same
-whatever else lies in that Redis, and all of it is in one slot of a cluster.
+A heartbeat is one line of JSON, ``{"at": epoch seconds, "pid": int, "node": str, "state": str}``, renewed
+every few seconds by the process's own loop. ``began`` says when the process started, ``seen`` when another
+thread of it published the line: a process whose ``seen`` is fresh and whose ``at`` is not lives, and its
+loop stands still. Of a worker also ``app``, ``queues`` (what it takes from), ``pool`` (children),
+``active`` (tasks they run), ``held`` (taken, not begun), ``done`` (tasks that ended), ``done_at`` and
+``begun_at`` (the last end and the last beginning); of a beat ``sent_at`` (its last message) and ``every``
+(seconds of its shortest interval).
+
+In Redis it lies under ``regrow:{heartbeat}:<kind>:<name>`` and vanishes ten minutes after the last one, so
+that the dead can be told from those who never were. ``regrow:{heartbeat}:<kind>`` is the set of their
+names: reading it costs the same whatever else lies in that Redis, and all of it is in one slot of a
+cluster.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from regrow.health.rules import Finding, Status, finding
 
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["worker", "beat"]
 PREFIX = "regrow:{heartbeat}:"
+OWN_APP = "regrow"
 KEPT = 600
 """Seconds that the heartbeat of a process stays in Redis after its last one."""
 
@@ -30,16 +38,37 @@ KEPT = 600
 class Heartbeat:
     """``age``: seconds since the last pulse by our clock; negative when the other clock is ahead.
 
-    ``queues``: what a worker takes from; None when it does not say.
+    ``queues``: what a worker takes from; None when it does not say. ``told``: the whole line.
     """
 
     node: str
     state: str
     age: float
     queues: frozenset[str] | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     def is_fresh(self, max_age: float) -> bool:
         return abs(self.age) <= max_age
+
+    @property
+    def app(self) -> str:
+        return str(self.told.get("app", OWN_APP))
+
+    @property
+    def silent(self) -> float | None:
+        """Seconds since the process was heard of, whatever its loop does; None when it does not say."""
+        return self.ago("seen")
+
+    def number(self, name: str) -> float | None:
+        """A number of the line; None when it says none."""
+        value = self.told.get(name)
+        known = isinstance(value, int | float) and not isinstance(value, bool)
+        return value if known else None
+
+    def ago(self, name: str) -> float | None:
+        """How long ago a time of the line was, in seconds."""
+        at, given = self.number("at"), self.number(name)
+        return None if at is None or given is None else self.age + at - given
 
 
 def from_redis(url: str, kind: Kind, timeout: float, now: float) -> list[Heartbeat]:
@@ -52,8 +81,9 @@ def from_redis(url: str, kind: Kind, timeout: float, now: float) -> list[Heartbe
     return [heartbeat for heartbeat in found if heartbeat is not None]
 
 
-def keep(client: redis.Redis, kind: str, name: str, line: str) -> None:
-    """Leave a heartbeat in Redis, for everybody."""
+def keep(client: redis.Redis, kind: str, name: str, told: Mapping[str, Any], now: float) -> None:
+    """Leave a heartbeat in Redis, for everybody. ``now``: epoch seconds, when this process says so."""
+    line = json.dumps({**told, "seen": round(now, 3)})
     with client.pipeline(transaction=True) as both:
         both.set(f"{PREFIX}{kind}:{name}", line, ex=KEPT)
         both.sadd(f"{PREFIX}{kind}", name)
@@ -111,6 +141,7 @@ def parse(line: str, now: float) -> Heartbeat | None:
             str(told["state"]),
             now - float(told["at"]),
             None if queues is None else frozenset(map(str, queues)),
+            told,
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None

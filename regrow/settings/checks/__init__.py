@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from regrow.settings.checks.celery import CeleryBeatCheck, CeleryWorkerCheck
+from regrow.settings.checks.celery import CanaryCheck, CeleryBeatCheck, CeleryWorkerCheck
 from regrow.settings.checks.code import CommandCheck, PythonCheck
 from regrow.settings.checks.machine import (
     CpuCheck,
@@ -25,6 +25,7 @@ CheckSettings = Annotated[
     | QueueCheck
     | CeleryWorkerCheck
     | CeleryBeatCheck
+    | CanaryCheck
     | DiskCheck
     | MemoryCheck
     | CpuCheck
@@ -48,6 +49,7 @@ CHECK_KINDS: tuple[str, ...] = tuple(
 
 __all__ = [
     "CHECK_KINDS",
+    "CanaryCheck",
     "CeleryBeatCheck",
     "CeleryWorkerCheck",
     "CheckSettings",

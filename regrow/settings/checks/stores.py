@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from regrow import redis_url
-from regrow.settings.checks.common import Check, TimedCheck, ordered
+from regrow.settings.checks.common import Check, Seconds, TimedCheck, ordered
 
 Count = Annotated[int, Field(ge=0)]
 OWN_QUEUES = ("regrow.control", "regrow.capture", "regrow.redrive")
@@ -63,12 +63,26 @@ class DatabaseCheck(TimedCheck):
 
 
 class QueueCheck(Check):
-    """Depth of the broker's queues (waiting plus unacknowledged), in messages over all ``queues``."""
+    """Depth of the broker's queues (waiting plus unacknowledged), and how long the oldest message waits."""
 
     kind: Literal["queue"]
     queues: tuple[str, ...] = OWN_QUEUES
     """The queues that are added up."""
+    broker: str | None = None
+    """A broker of `[brokers]`; without it, Regrow's own."""
+    unacked_key: str | None = None
+    """Redis: the hash of deliveries in hand; None: Regrow's own, on another broker `unacked`."""
     warning: Count = 1_000
     """Messages from which it is degraded."""
     critical: Count = 10_000
     """Messages from which it is unhealthy."""
+    oldest_warning: Seconds | None = None
+    """Redis: the oldest message waits for so long: degraded."""
+    oldest_critical: Seconds | None = None
+    """Redis: the oldest message waits for so long: unhealthy."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        ordered(self.warning, self.critical)
+        ordered(self.oldest_warning, self.oldest_critical, "oldest_warning oldest_critical")
+        return self

@@ -1,0 +1,53 @@
+"""For how long something has stayed as it is: remembered from probe to probe, where it does not say so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    import redis
+
+PREFIX = "regrow:{health}:since:"
+_KEPT = 86_400
+
+
+def unchanged(client: redis.Redis, name: str, marks: Mapping[str, str], now: float) -> dict[str, float]:
+    """Seconds for which each mark has been the same, 0 at its first sight; what is not named is forgotten.
+
+    ``now``: epoch seconds. Two probes at once may both call a sight the first one: an age is never too long.
+    """
+    key = f"{PREFIX}{name}"
+    known = cast("dict[str, str]", client.hgetall(key))
+    first = {what: _since(known.get(what), mark, now) for what, mark in marks.items()}
+    with client.pipeline(transaction=True) as batch:
+        if gone := [what for what in known if what not in marks]:
+            batch.hdel(key, *gone)
+        if first:
+            batch.hset(key, mapping={what: json.dumps([marks[what], at]) for what, at in first.items()})
+            batch.expire(key, _KEPT)
+        batch.execute()
+    return {what: now - at for what, at in first.items()}
+
+
+def _since(told: str | None, mark: str, now: float) -> float:
+    """When this mark was first seen; now when another one was there, or a clock was wrong."""
+    try:
+        before, at = json.loads(told or "")
+        return float(at) if before == mark and float(at) <= now else now
+    except (ValueError, TypeError):
+        return now
+
+
+def remembered(url: str, name: str, marks: Mapping[str, str], now: float, timeout: float) -> dict[str, float]:
+    """As :func:`unchanged`, on the Redis at ``url``; without it nothing is remembered, and no age known."""
+    import redis
+
+    from regrow.health.checks.redis_client import asking
+
+    try:
+        with asking(url, timeout) as client:
+            return unchanged(client, name, marks, now)
+    except (redis.RedisError, OSError):
+        return {}

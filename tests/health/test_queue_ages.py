@@ -1,0 +1,119 @@
+"""How old the oldest message of a queue is: by its own word, else since it was first seen."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import celery
+import pytest
+import redis
+
+import regrow.celery
+from regrow.health.checks import probe_of, since
+from regrow.health.checks.broker import SENT_AT, head_of, unacked_key
+from regrow.settings.checks import QueueCheck
+from tests.settings.test_errors import complaint
+
+
+@pytest.fixture
+def client(redis_url):
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+def message(tag, **headers):
+    return json.dumps({"body": "", "headers": headers, "properties": {"delivery_tag": tag}})
+
+
+def look(settings, **declared):
+    given = {"kind": "queue", "queues": ["jobs", "mails"], "timeout": 4, **declared}
+    return probe_of(QueueCheck.model_validate(given), settings)()
+
+
+def test_a_task_says_when_it_was_sent_and_the_oldest_of_all_queues_counts(client, make_settings, redis_url):
+    now = time.time()
+    client.lpush("jobs", message("a", **{SENT_AT: now - 50}), message("b", **{SENT_AT: now}))
+    client.lpush("mails", message("c", **{SENT_AT: now - 90}))
+    found = look(make_settings(redis_url), oldest_warning=60, oldest_critical=600)
+    assert found.status == "degraded"
+    assert 90 <= found.data["oldest"] < 150
+    assert "the oldest waits too long" in found.message
+    assert look(make_settings(redis_url), oldest_critical=80).status == "unhealthy"
+    assert look(make_settings(redis_url)).status == "healthy", "without a limit its age is only told"
+
+
+def test_what_does_not_say_so_is_as_old_as_we_have_seen_it_at_the_head(client, make_settings, redis_url):
+    settings = make_settings(redis_url)
+    client.lpush("jobs", message("a"))
+    assert look(settings).data["oldest"] == 0
+    assert look(settings).data["oldest"] >= 0
+    first = since.PREFIX + "queue:"
+    client.hset(first, "jobs", json.dumps(["a", time.time() - 100]))
+    assert look(settings).data["oldest"] >= 100
+    client.rpop("jobs")
+    client.lpush("jobs", message("b"))
+    assert look(settings).data["oldest"] == 0, "another one is at the head"
+    client.rpop("jobs")
+    assert look(settings).data["oldest"] is None
+    assert not client.exists(first)
+
+
+def test_an_app_with_regrow_says_when_it_sent_a_task(client, redis_url):
+    app = celery.Celery("telling", broker=redis_url, set_as_current=False)
+    regrow.celery.install(app)
+    before = time.time()
+    app.send_task("anything", queue="telling")
+    head = head_of(client.lindex("telling", -1))
+    assert head is not None
+    assert before - 1 <= head.sent_at <= time.time() + 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [None, "", "[]", "no", "{}", '{"properties": {}}', '{"properties": 1}', "[" * 50_000, "x" * 100_000],
+)
+def test_what_is_no_message_has_no_age(line):
+    assert head_of(line) is None
+
+
+@pytest.mark.parametrize("sent_at", ["yesterday", True, None])
+def test_a_time_that_is_none_is_not_believed(sent_at):
+    assert head_of(message("a", **{SENT_AT: sent_at})).sent_at is None
+
+
+def test_a_first_sight_is_kept_while_the_mark_stays_and_clocks_that_jump_make_no_age(client):
+    def ages(now, **marks):
+        return since.unchanged(client, "test", marks, now)
+
+    assert ages(100, a="1", b="1") == {"a": 0, "b": 0}
+    assert ages(110, a="1", b="2") == {"a": 10, "b": 0}
+    assert ages(90, a="1") == {"a": 0}, "our clock went back"
+    assert ages(95, a="1", b="2") == {"a": 5, "b": 0}, "b was gone meanwhile"
+    client.hset(since.PREFIX + "test", "a", "junk")
+    assert ages(96, a="1") == {"a": 0}
+
+
+def test_the_hash_of_deliveries_is_ours_on_our_broker_and_kombus_on_another(make_settings, tmp_path):
+    settings = make_settings()
+    assert unacked_key(settings, None, None) == "regrow.unacked"
+    assert unacked_key(settings, None, "theirs") == "theirs"
+    told = complaint(tmp_path, "[health.checks.x]\nkind = 'queue'\nbroker = 'shop'\n")
+    assert told == (
+        f"{tmp_path}/regrow.toml: health.checks.x.broker = 'shop' is not declared. "
+        "Write [brokers.shop] with its url."
+    )
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("kind = 'celery_worker'\napp = 'shop'", "say which queues the workers of shop take from"),
+        ("kind = 'canary'\nwarning = 90", "warning (90) must not be above critical (60)"),
+        ("kind = 'queue'\noldest_warning = 9\noldest_critical = 1", "oldest_warning (9) must not be above"),
+    ],
+)
+def test_a_wrong_declaration_is_refused(tmp_path, toml, said):
+    told = complaint(tmp_path, f"[health.checks.x]\n{toml}\n")
+    assert told.startswith(f"{tmp_path}/regrow.toml: health.checks.x: ")
+    assert said in told
