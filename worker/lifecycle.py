@@ -113,8 +113,6 @@ class Drain(bootsteps.StartStopStep):
         self._asked_at: float | None = None
         self._course: Course | None = None
         self._forced_at: float | None = None
-        self._left = 0
-        """Tasks that were still running when time was up."""
 
     def start(self, worker: Any) -> None:
         self._app = worker.app
@@ -138,9 +136,8 @@ class Drain(bootsteps.StartStopStep):
         if self._asked_at is not None and self._forced_at is None:
             log.info("drain.finished", seconds=round(time.monotonic() - self._asked_at, 1))
         drain.this_process().clean_up()
-        if self._course is not None:
-            left = self._left if self._forced_at is not None else 0
-            record.keep_now(self._course.over(in_hand=left, at=time.time()))
+        if self._course is not None and self._forced_at is None:
+            record.keep_now(self._course.over(in_hand=0, at=time.time()))
 
     def _look(self) -> None:
         if self._asked_at is None:
@@ -162,12 +159,16 @@ class Drain(bootsteps.StartStopStep):
 
     def _force(self) -> None:
         self._forced_at = time.monotonic()
-        self._left = len(state.active_requests)
+        left = len(state.active_requests)
         log.warning(
             "drain.timed_out",
             limit=self._limit,
-            in_hand=self._left,
+            in_hand=left,
             remedy="what still runs goes back into its queue",
         )
         self._app.conf.worker_soft_shutdown_timeout = 0
         os.kill(os.getpid(), signal.SIGQUIT)
+        if self._course is not None:
+            # Told now: a cold shutdown may end without coming by again.
+            record.keep_now(self._course.over(in_hand=left, at=time.time()))
+        drain.this_process().clean_up()
