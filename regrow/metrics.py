@@ -28,6 +28,8 @@ from regrow.dead_letters.sources import SourceCounts
 from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import STATUSES, Overview
 from regrow.jobs import JobRun
+from regrow.recovery.service import STATES as RECOVERY_STATES
+from regrow.recovery.service import ServiceStatus
 from regrow.retries import counting as retries
 from regrow.version import __version__
 
@@ -52,6 +54,10 @@ COUNTERS = {
         ("app", "status"),
     ),
     "http_requests_refused_total": ("Requests turned away by a process that drains.", ("app",)),
+    "regrow_recoveries_total": (
+        "Attempts to recover a service and tests that passed, by outcome.",
+        ("service", "outcome"),
+    ),
     "drains_total": ("Processes that stopped in order, by how it ended.", ("process", "outcome")),
     "degradation_events_total": ("Changes of the level, by the levels before and after.", ("from", "to")),
     "degradation_refused_total": ("Calls and requests that the level did not permit.", ("feature",)),
@@ -83,6 +89,7 @@ class Readings:
     checks: Overview | None
     breakers: Sequence[BreakerStatus] | None
     level: LevelStatus | None
+    recovery: Sequence[ServiceStatus] | None
     counters: Counts | None
     dead_letters: LetterCounts | None
     ledger: Ledger | None
@@ -134,6 +141,8 @@ def _of_all(readings: Readings, now: datetime) -> Iterator[Metric]:
         yield from _of_breakers(readings.breakers)
     if readings.level is not None:
         yield from _of_level(readings.level)
+    if readings.recovery is not None:
+        yield from _of_recovery(readings.recovery)
     if readings.dead_letters is not None:
         yield from _of_letters(readings.dead_letters, now)
     if readings.ledger is not None:
@@ -228,6 +237,20 @@ def _of_level(level: LevelStatus) -> Iterator[Metric]:
         score.add_metric(["low"], level.score.low)
         score.add_metric(["high"], level.score.high)
         yield score
+
+
+def _of_recovery(services: Iterable[ServiceStatus]) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "regrow_recovery_state", "1 for the state that holds, 0 for the others.", labels=["service", "state"]
+    )
+    attempts = GaugeMetricFamily(
+        "regrow_recovery_attempts", "Attempts that were begun for what is down.", labels=["service"]
+    )
+    for service in services:
+        for word in RECOVERY_STATES:
+            state.add_metric([service.name, word], float(service.state == word))
+        attempts.add_metric([service.name], service.attempts if service.down_since else 0)
+    yield from (state, attempts)
 
 
 def _of_letters(letters: LetterCounts, now: datetime) -> Iterator[Metric]:

@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "List, show, check, retry or discard dead letters.",
     ),
     "breakers": ("regrow.cli.breakers:breakers", "List, show or switch circuit breakers."),
+    "recovery": (
+        "regrow.cli.recovery:recovery",
+        "Show, trigger or unlock the recovery of services that are down.",
+    ),
     "degradation": (
         "regrow.cli.degradation:degradation",
         "Show or set how much of the system is on.",

@@ -124,7 +124,7 @@ def unlock(course: Course, now: datetime) -> Step:
 
 def _open(course: Course, seen: Seen, envelope: Envelope) -> Step:
     back = course.recovered_at
-    if back is not None and seen.at <= back:
+    if back is not None and seen.at < back:
         return Step(course)  # told before it came back: a check that has not looked again yet
     relapsed = back is not None and seen.at - back < envelope.cooldown
     opened = replace(
@@ -146,7 +146,8 @@ def _closed(course: Course, now: datetime, by: str) -> Step:
     )
     if course.opening is None:
         return Step(closed)
-    seconds = (now - course.opened_at).total_seconds() if course.opened_at else None
+    # When it began is told by the clock of Redis, which may be a little ahead.
+    seconds = max(0.0, (now - course.opened_at).total_seconds()) if course.opened_at else None
     data = {"opening": course.opening, "by": by, "seconds": seconds, "attempts": course.attempts}
     return Step(closed, (Told("recovered", f"back, by {by}", data),))
 

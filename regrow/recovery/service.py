@@ -26,6 +26,7 @@ from regrow.recovery.store import Attempt, Audit, Event, Recoveries
 logger = structlog.get_logger(__name__)
 
 __all__ = [
+    "STATES",
     "Attempt",
     "Event",
     "ServiceStatus",
@@ -159,6 +160,9 @@ def prune(engine: Engine) -> dict[str, int]:
         "recovery_events": delete_older(database, recovery_events, recovery_events.c.at, before),
     }
 
+
+STATES = ("well", "down", "recovering", "waiting", "locked", "held", "unknown")
+"""Every state that a service may be in, in words that stay."""
 
 _STATES: Mapping[Action, str] = {
     Action.ATTEMPT: "down",

@@ -10,11 +10,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 from regrow.reports import rules, wording
 from regrow.reports.rules import State
-from regrow.reports.sources import Check, Facts, Job, Snapshot
+from regrow.reports.sources import Check, Facts, Job, ServiceRecovery, Snapshot
 
 SCHEMA = 1
 BUCKETS = 30
@@ -41,6 +42,7 @@ def build(kind: str, facts: Facts, snapshot: Snapshot, *, target: float) -> dict
             for resource in facts.resources
         ],
         "breakers": [_breaker(name, facts) for name in facts.breakers],
+        "recoveries": [_recovery(service) for service in facts.recoveries],
         "dead_letters": dict(facts.letters),
         "degradation": {level: spent.total_seconds() for level, spent in facts.levels.items()},
         "jobs": [_job(job) for job in facts.jobs],
@@ -85,6 +87,7 @@ def headline(report: Mapping[str, Any]) -> str:
         parts.append(_counted(openings, "breaker opening"))
     if reduced := sum(report["degradation"].get(level, 0.0) for level in REDUCED):
         parts.append(f"degraded for {wording.lasted(reduced)}")
+    parts += _left_to_a_person(report)
     captured = report["dead_letters"].get("captured", 0)
     pending = sum(report["now"]["dead_letters"].get(state, 0) for state in WAITING)
     quarantined = report["now"]["dead_letters"].get("quarantined", 0)
@@ -99,6 +102,11 @@ def headline(report: Mapping[str, Any]) -> str:
 
 REDUCED = ("minor", "moderate", "severe", "critical")
 WAITING = ("pending", "leased", "dispatched")
+
+
+def _left_to_a_person(report: Mapping[str, Any]) -> list[str]:
+    locked = sum(service["locked"] for service in report["recoveries"])
+    return [f"{_counted(locked, 'service')} left to a person"] if locked else []
 
 
 def _counted(number: int, noun: str) -> str:
@@ -147,6 +155,23 @@ def _breaker(name: str, facts: Facts) -> dict[str, Any]:
         "half_open_seconds": spent.half_open.total_seconds(),
         "state_at_end": spent.state,
         "gaps": spent.gaps,
+    }
+
+
+def _recovery(service: ServiceRecovery) -> dict[str, Any]:
+    """``success_ratio`` is of attempts that ended and counted; null without one."""
+    worked = service.outcomes.get("succeeded", 0)
+    ended = worked + sum(service.outcomes.get(name, 0) for name in ("failed", "lost"))
+    return {
+        "name": service.name,
+        "attempts": sum(service.outcomes.values()),
+        "outcomes": dict(sorted(service.outcomes.items())),
+        "success_ratio": _share(worked / ended) if ended else None,
+        "tests_passed": service.tests,
+        "came_back": len(service.down),
+        "median_seconds_down": median(service.down) if service.down else None,
+        "longest_seconds_down": max(service.down, default=None),
+        "locked": service.locked,
     }
 
 

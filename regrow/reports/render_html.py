@@ -55,6 +55,7 @@ def html(report: Mapping[str, Any], digest: str) -> str:
             _checks(report),
             _breakers(report),
             _levels(report),
+            _recoveries(report),
             _letters(report),
             _jobs(report),
             _resources(report),
@@ -125,6 +126,23 @@ def _levels(report: Mapping[str, Any]) -> str:
         if seconds
     ]
     return _section("Degradation", ("level", "time", "share"), rows, "", "No level was told in the period.")
+
+
+def _recoveries(report: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            _words(service["name"]),
+            _words(wording.job_words(service["outcomes"])),
+            _number(wording.percent(service["success_ratio"])),
+            _number(service["tests_passed"]),
+            _number(service["came_back"]),
+            _number(wording.lasted(service["median_seconds_down"])),
+            _number(wording.lasted(service["longest_seconds_down"])),
+            _cell(wording.lock_words(service["locked"])),
+        )
+        for service in report["recoveries"]
+    ]
+    return _section("Recovery", wording.RECOVERY_TITLES, rows, "", "Nothing had to be recovered.")
 
 
 def _letters(report: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ def markdown(report: Mapping[str, Any], digest: str) -> str:
             *_checks(report),
             *_breakers(report),
             *_levels(report),
+            *_recoveries(report),
             *_letters(report),
             *_jobs(report),
             *_resources(report),
@@ -87,6 +88,23 @@ def _levels(report: Mapping[str, Any]) -> list[str]:
         if seconds
     ]
     return _section("Degradation", ("level", "time", "share"), rows, "No level was told in the period.")
+
+
+def _recoveries(report: Mapping[str, Any]) -> list[str]:
+    rows = [
+        (
+            escaped(service["name"]),
+            escaped(wording.job_words(service["outcomes"])),
+            wording.percent(service["success_ratio"]),
+            str(service["tests_passed"]),
+            str(service["came_back"]),
+            wording.lasted(service["median_seconds_down"]),
+            wording.lasted(service["longest_seconds_down"]),
+            wording.lock_words(service["locked"]),
+        )
+        for service in report["recoveries"]
+    ]
+    return _section("Recovery", wording.RECOVERY_TITLES, rows, "Nothing had to be recovered.")
 
 
 def _letters(report: Mapping[str, Any]) -> list[str]:

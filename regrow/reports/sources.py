@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,7 +10,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from regrow.database.tables import breaker_transitions, check_results, job_runs
+from regrow.database.tables import (
+    breaker_transitions,
+    check_results,
+    job_runs,
+    recoveries,
+    recovery_events,
+)
 from regrow.degradation import kept as levels
 from regrow.engine import Engine
 from regrow.jobs import JOBS
@@ -65,6 +72,21 @@ class Job:
 
 
 @dataclass(frozen=True)
+class ServiceRecovery:
+    """What recovery did for one service. ``outcomes``: attempts that began in the period, tests aside.
+
+    ``tests``: tests that passed and reset its breaker. ``down``: seconds of each failure that ended in the
+    period. ``locked``: how often a person was called.
+    """
+
+    name: str
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    tests: int = 0
+    down: tuple[float, ...] = ()
+    locked: int = 0
+
+
+@dataclass(frozen=True)
 class Facts:
     """All that happened in the period ``[start, end)``, as far as it is known."""
 
@@ -77,6 +99,7 @@ class Facts:
     removed: Mapping[str, Mapping[str, int | float]]
     letters: Mapping[str, int]
     levels: Mapping[str, timedelta] = field(default_factory=dict)
+    recoveries: tuple[ServiceRecovery, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +128,7 @@ def read_facts(engine: Engine, start: datetime, end: datetime) -> Facts:
             removed=_removed(connection, start, end),
             letters=letters,
             levels=_levels(connection, engine, start, end),
+            recoveries=_recoveries(connection, start, end),
         )
 
 
@@ -210,6 +234,40 @@ def _breakers(connection: sa.Connection, start: datetime, end: datetime) -> dict
         change = Transition(row.breaker, row.at, row.from_state, row.to_state, gap)
         found[row.breaker] = (*found.get(row.breaker, ()), change)
     return dict(sorted(found.items()))
+
+
+def _recoveries(connection: sa.Connection, start: datetime, end: datetime) -> tuple[ServiceRecovery, ...]:
+    """Services that something was tried for, that came back, or that a person was called for."""
+    attempts = sa.select(recoveries.c.service, recoveries.c.kind, recoveries.c.outcome).where(
+        recoveries.c.started_at >= start, recoveries.c.started_at < end
+    )
+    outcomes: dict[str, Counter[str]] = {}
+    tests: Counter[str] = Counter()
+    for service, kind, outcome in connection.execute(attempts):
+        counted = outcomes.setdefault(service, Counter())
+        if kind == "test":
+            tests[service] += 1
+        else:
+            counted[outcome or "under way"] += 1
+    events = sa.select(recovery_events.c.subject, recovery_events.c.event, recovery_events.c.data).where(
+        recovery_events.c.at >= start,
+        recovery_events.c.at < end,
+        recovery_events.c.event.in_(("recovered", "locked")),
+    )
+    down: dict[str, list[float]] = {}
+    locked: Counter[str] = Counter()
+    for service, event, data in connection.execute(events):
+        outcomes.setdefault(service, Counter())
+        if event == "locked":
+            locked[service] += 1
+        elif isinstance(seconds := data.get("seconds"), int | float):
+            down.setdefault(service, []).append(float(seconds))
+    return tuple(
+        ServiceRecovery(
+            name, dict(outcomes[name]), tests[name], tuple(sorted(down.get(name, ()))), locked[name]
+        )
+        for name in sorted(outcomes)
+    )
 
 
 def _jobs(connection: sa.Connection, start: datetime, end: datetime) -> tuple[Job, ...]:

@@ -11,6 +11,18 @@ NAMES = {"u": "up", "g": "degraded", "d": "down", "x": "unknown"}
 LEGEND = "█ up, ▄ degraded, ✕ down, ░ unknown (nobody looked)"
 
 
+RECOVERY_TITLES = (
+    "service",
+    "attempts",
+    "succeeded",
+    "tests passed",
+    "came back",
+    "median time down",
+    "longest",
+    "left to a person",
+)
+
+
 def percent(share: float | None) -> str:
     """A share as a percentage rounded down to one digit; "-" when there is none."""
     if share == 1:
@@ -60,6 +72,11 @@ def history_words(gaps: int) -> str:
 def job_words(outcomes: Mapping[str, int]) -> str:
     """``58 succeeded, 2 failed``; "no run" when there was none."""
     return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()) or "no run"
+
+
+def lock_words(locked: int) -> str:
+    """How often recovery gave up."""
+    return f"a person was called {locked} times" if locked > 1 else "a person was called" if locked else ""
 
 
 def totals_words(totals: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
 
 from regrow.drain import Drain
 from regrow.web.reading import Reader
@@ -29,3 +30,11 @@ def the_drain(request: Request) -> Drain:
 TheDrain = Annotated[Drain, Depends(the_drain)]
 TheReader = Annotated[Reader, Depends(the_reader)]
 TheStart = Annotated[datetime, Depends(the_start)]
+
+
+class Reason(BaseModel):
+    """Why something is done by hand; it goes into the audit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, Field(min_length=1, max_length=1000)] = "asked for over HTTP"

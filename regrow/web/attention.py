@@ -14,6 +14,7 @@ from regrow.dead_letters.ledger import Ledger
 from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import Overview, Status
 from regrow.metrics import LetterCounts
+from regrow.recovery.service import ServiceStatus
 from regrow.web.jobs import JobView
 from regrow.web.reading import Fact, Known, Unknown
 from regrow.web.wording import counted, every, listed, plain, span
@@ -40,17 +41,19 @@ def notices(
     letters: Fact[LetterCounts],
     ledger: Fact[Ledger],
     level: Fact[LevelStatus],
+    recovery: Fact[Sequence[ServiceStatus]],
 ) -> list[Notice]:
     """All notices; an empty list means that all is known and well."""
     found = [
         *_of_stores(
             {"Health checks": checks, "Circuit breakers": breakers, "The level": level},
-            {"Jobs": jobs, "Dead letters": letters, "Ledger": ledger},
+            {"Jobs": jobs, "Dead letters": letters, "Ledger": ledger, "Recovery": recovery},
         ),
         *(_of_checks(checks.value) if isinstance(checks, Known) else ()),
         *(_of_jobs(jobs.value) if isinstance(jobs, Known) else ()),
         *(_of_breakers(breakers.value) if isinstance(breakers, Known) else ()),
         *(_of_level(level.value) if isinstance(level, Known) else ()),
+        *(_of_recovery(recovery.value) if isinstance(recovery, Known) else ()),
         *(_of_letters(letters.value) if isinstance(letters, Known) else ()),
         *(_of_ledger(ledger.value) if isinstance(ledger, Known) else ()),
     ]
@@ -130,6 +133,13 @@ def _of_level(level: LevelStatus) -> Iterator[Notice]:
     status: Status = "unhealthy" if level.level >= "severe" else "degraded"
     by = f" by hand, by {level.actor}" if level.ordered is not None else ""
     yield Notice(status, f"The level is {level.level}{by}", level.why, "degradation")
+
+
+def _of_recovery(services: Iterable[ServiceStatus]) -> Iterator[Notice]:
+    for service in services:
+        if service.state == "locked":
+            why = f"{service.why}. Mend it, then: regrow recovery unlock {service.name}"
+            yield Notice("unhealthy", f"{service.name} could not be recovered", why, "recovery")
 
 
 def _of_letters(letters: LetterCounts) -> Iterator[Notice]:

@@ -21,6 +21,8 @@ from regrow.health import service as health
 from regrow.health.rules import Overview
 from regrow.jobs import JobRun
 from regrow.metrics import LetterCounts
+from regrow.recovery import service as recoveries
+from regrow.recovery.service import ServiceStatus
 from regrow.reports import service as reports
 from regrow.reports.service import ReportRow, ReportSummary
 
@@ -40,6 +42,10 @@ def level(engine: Engine) -> LevelStatus:
 def drains(engine: Engine) -> tuple[Sequence[Course], Sequence[Course]]:
     """Processes that drain now, and the ends of others, newest first."""
     return record.read(engine.redis, engine.clock().timestamp())
+
+
+def recovery(engine: Engine) -> Sequence[ServiceStatus]:
+    return recoveries.status(engine)
 
 
 def letters(engine: Engine) -> LetterCounts:

@@ -132,7 +132,14 @@ def _nonzero(counts: Iterable[tuple[int, str]]) -> str:
     return ", ".join(f"{number(count)} {name}" for count, name in counts if count)
 
 
+def _trends(summary: Summary) -> str:
+    if warned := summary["warnings"]:
+        return f"Will soon be too high: {', '.join(map(str, warned))}"
+    return f"{counted(summary['figures'], 'figure')} looked at; none will soon be too high"
+
+
 _WORDS: Mapping[str, Callable[[Summary], str]] = {
+    "watch_trends": _trends,
     "health_check_monitoring": _health,
     "monitor_circuit_breakers": _breakers,
     "process_dead_letter_queue_batch": _redrive,

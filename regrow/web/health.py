@@ -24,6 +24,7 @@ from regrow.web.answers import TheDrain, TheReader, TheStart
 from regrow.web.breakers import breakers_json
 from regrow.web.dead_letters import letters_json
 from regrow.web.reading import Fact, Known, Unknown
+from regrow.web.recovery import recovery_json
 
 router = APIRouter(tags=["health"])
 
@@ -81,10 +82,11 @@ async def short(reader: TheReader, drain: TheDrain) -> JSONResponse:
     responses={503: {"description": "unhealthy or unknown"}},
 )
 async def detailed(reader: TheReader, since: TheStart, drain: TheDrain) -> HealthResponse:
-    """Everything that is known: checks with their age, breakers, dead letters, jobs."""
-    checks, breakers, letters, runs = await asyncio.gather(
+    """Everything that is known: checks with their age, breakers, recovery, dead letters, jobs."""
+    checks, breakers, recovery, letters, runs = await asyncio.gather(
         reader.read(facts.overview),
         reader.read(facts.breakers),
+        reader.read(facts.recovery),
         reader.read(facts.letters),
         reader.read(facts.latest_runs),
     )
@@ -100,6 +102,7 @@ async def detailed(reader: TheReader, since: TheStart, drain: TheDrain) -> Healt
         "checks": checks_json(checks),
         "drain": drain_json(drain),
         "circuit_breakers": breakers_json(breakers),
+        "auto_recovery": recovery_json(recovery),
         "dead_letters": letters_json(letters, now),
         "jobs": jobs.jobs_json(runs, engine.settings, now, since),
     }

@@ -12,6 +12,7 @@ from regrow.dead_letters.ledger import Ledger
 from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import Overview, Status
 from regrow.metrics import LetterCounts
+from regrow.recovery.service import ServiceStatus
 from regrow.reports.service import ReportSummary
 from regrow.web import attention, facts, jobs
 from regrow.web.attention import Notice
@@ -29,6 +30,7 @@ class Picture:
     checks: Fact[Overview]
     jobs: Fact[Sequence[JobView]]
     breakers: Fact[Sequence[BreakerStatus]]
+    recovery: Fact[Sequence[ServiceStatus]]
     letters: Fact[LetterCounts]
     ledger: Fact[Ledger]
     reports: Fact[Sequence[ReportSummary]]
@@ -49,7 +51,7 @@ class Picture:
 
 async def take(reader: Reader, since: datetime) -> Picture:
     """Read all at once; this takes as long as the slowest store, and never longer than the reader allows."""
-    (checks, runs, breakers, letters, ledger, newest), level = await asyncio.gather(
+    (checks, runs, breakers, letters, ledger, newest), level, recovery = await asyncio.gather(
         asyncio.gather(
             reader.read(facts.overview),
             reader.read(facts.latest_runs),
@@ -59,6 +61,7 @@ async def take(reader: Reader, since: datetime) -> Picture:
             reader.read(facts.newest_reports),
         ),
         reader.read(facts.level),
+        reader.read(facts.recovery),
     )
     engine = reader.engine
     settings, now = engine.settings, engine.clock()
@@ -70,9 +73,10 @@ async def take(reader: Reader, since: datetime) -> Picture:
         checks=checks,
         jobs=views,
         breakers=breakers,
+        recovery=recovery,
         letters=letters,
         ledger=ledger,
         reports=newest,
-        notices=attention.notices(checks, views, breakers, letters, ledger, level),
+        notices=attention.notices(checks, views, breakers, letters, ledger, level, recovery),
         level=level,
     )

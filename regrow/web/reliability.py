@@ -1,16 +1,15 @@
-"""``/reliability``: breakers, drains, uptime against its target; and the reset of a breaker by hand."""
+"""``/reliability``: breakers, recovery, drains, uptime against its target; a breaker's reset by hand."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import redis
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.encoders import jsonable_encoder
-from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from regrow.breakers import OrderKind, by_hand
@@ -18,30 +17,24 @@ from regrow.drain.record import Course
 from regrow.errors import StoreUnavailableError
 from regrow.web import facts
 from regrow.web.access import ActOnly, DetailOnly, address_of
-from regrow.web.answers import TheDrain, TheReader
+from regrow.web.answers import Reason, TheDrain, TheReader
 from regrow.web.breakers import breakers_json
 from regrow.web.health import drain_json, overall
 from regrow.web.reading import Fact, Known, Unknown
+from regrow.web.recovery import recovery_json
 
 router = APIRouter(prefix="/reliability", tags=["reliability"])
 
 ENDS_SHOWN = 20
 
 
-class Reason(BaseModel):
-    """Why something is done by hand; it goes into the audit."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    reason: Annotated[str, Field(min_length=1, max_length=1000)] = "asked for over HTTP"
-
-
 @router.get("", dependencies=[DetailOnly])
 async def reliability(reader: TheReader, drain: TheDrain) -> JSONResponse:
     """Always 200: it tells, ``/health`` judges. What could not be read says why."""
-    checks, breakers, drains, uptime = await asyncio.gather(
+    checks, breakers, recovery, drains, uptime = await asyncio.gather(
         reader.read(facts.overview),
         reader.read(facts.breakers),
+        reader.read(facts.recovery),
         reader.read(facts.drains),
         reader.read(facts.latest_uptime),
     )
@@ -50,6 +43,7 @@ async def reliability(reader: TheReader, drain: TheDrain) -> JSONResponse:
         "uptime_target": reader.engine.settings.reports.uptime_target,
         "uptime": uptime.value if isinstance(uptime, Known) else uptime.as_json(),
         "circuit_breakers": breakers_json(breakers),
+        "auto_recovery": recovery_json(recovery),
         "drain": {"this_process": drain_json(drain), **_drains(drains)},
     }
     return JSONResponse(jsonable_encoder(body))

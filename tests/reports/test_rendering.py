@@ -15,7 +15,7 @@ from regrow.reports import model, wording
 from regrow.reports.render_html import content_security_policy, html
 from regrow.reports.render_markdown import escaped, markdown
 from regrow.reports.rules import Sample, Transition
-from regrow.reports.sources import Check, Facts, Job, Resource, Snapshot
+from regrow.reports.sources import Check, Facts, Job, Resource, ServiceRecovery, Snapshot
 
 START = datetime(2026, 3, 1, 11, tzinfo=UTC)
 END = START + timedelta(hours=1)
@@ -38,6 +38,7 @@ def report(name: str = "redis", states: str = "u") -> dict[str, Any]:
         removed={name: {name: 3}},
         letters={"captured": 4, name: 1},
         levels={name: timedelta(minutes=20), "severe": timedelta(minutes=40), "critical": timedelta()},
+        recoveries=(ServiceRecovery(name, {"failed": 2, "succeeded": 1, name: 1}, 1, (4.0, 9.0), 1),),
     )
     snapshot = Snapshot(END, {"pending": 2, name: 1}, START)
     return model.build("hourly", facts, snapshot, target=0.999)

@@ -69,6 +69,7 @@ CALM: dict[str, Fact[Any]] = {
     "letters": LETTERS,
     "ledger": Known(Ledger((Account("payments", Entry(accepted=3), {"pending": 3}),))),
     "level": Known(LevelStatus(Level.NORMAL, known=True, why="score 100 of 100", since=NOW)),
+    "recovery": Known([]),
 }
 
 
@@ -121,8 +122,9 @@ def test_a_job_that_did_not_succeed_is_a_notice_with_its_reason(outcome: str, st
 
 
 def test_a_job_that_is_overdue_is_unknown_and_named() -> None:
-    (notice,) = told(jobs=runs(age=200))
+    notice, other = told(jobs=runs(age=200))
     assert (notice.status, notice.what) == ("unknown", "Health checks: the job is overdue")
+    assert other.what == "Early warnings: the job is overdue"
     assert notice.why == "it should run every minute. Are a worker and beat running?"
 
 

@@ -98,6 +98,7 @@ def test_every_family_has_help_and_only_counters_are_called_counters(holder: Tes
         "http_requests_refused",
         "regrow_job_runs",
         "requests_shed",
+        "regrow_recoveries",
         "retry_attempts",
         "temp_files_freed_bytes",
         "temp_files_removed",
