@@ -176,6 +176,8 @@ class CapturingRequest:
         return True
 
     def _lost_for_good(self) -> bool:
+        if self._already_cancelled and self.task.acks_late:
+            return False  # its broker was lost, and delivers it again
         most = self.task.max_retries
         exhausted = most is not None and self._context.retries >= most
         if self.task.retry_on_worker_lost and not exhausted:

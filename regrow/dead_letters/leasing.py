@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from regrow.database.tables import dead_letter_attempts, dead_letter_bodies, dead_letters
-from regrow.dead_letters import ordering
+from regrow.dead_letters import ordering, rules
 from regrow.dead_letters.rules import PENALTY, State
 from regrow.dead_letters.store import Leased, Letter, body_of, letter_of
 
@@ -49,12 +49,28 @@ def lease(
     seconds: float,
     limit: int,
 ) -> list[Leased]:
+    """:func:`lease_some`; the letters alone."""
+    return lease_some(connection, service, owner=owner, now=now, seconds=seconds, limit=limit)[0]
+
+
+def lease_some(
+    connection: sa.Connection,
+    service: str,
+    *,
+    owner: str,
+    now: datetime,
+    seconds: float,
+    limit: int,
+) -> tuple[list[Leased], bool]:
     """Take up to ``limit`` due letters of a service by rank, skipping what another worker is taking.
 
+    And whether others were left that may go now: some were parked behind others, or a suspect goes alone.
     IntegrityError: another worker was faster with a letter of the same order key; nothing is taken.
     """
     query = _due(_PENDING, service, now).limit(limit).with_for_update(skip_locked=True)
-    return _take(connection, query, owner, now, seconds)
+    candidates = connection.execute(query).all()
+    taken = _take(connection, candidates, owner, now, seconds)
+    return taken, len(taken) < len(candidates)
 
 
 def _due(query: sa.Select[Any], service: str, now: datetime) -> sa.Select[Any]:
@@ -84,7 +100,7 @@ def lease_one(
         letters.due_at <= now,
         sa.or_(letters.useful_until.is_(None), letters.useful_until > now),
     ).with_for_update(skip_locked=True)
-    return _take(connection, query, owner, now, seconds)
+    return _take(connection, connection.execute(query).all(), owner, now, seconds)
 
 
 _KNOWN = ("state", "lease_token", "lease_owner", "lease_until", "deadline", "settled_at")
@@ -93,12 +109,12 @@ _PENDING = sa.select(*(letters[name] for name in Letter.__dataclass_fields__ if 
 
 
 def _take(
-    connection: sa.Connection, query: sa.Select[Any], owner: str, now: datetime, seconds: float
+    connection: sa.Connection, candidates: Sequence[sa.Row[Any]], owner: str, now: datetime, seconds: float
 ) -> list[Leased]:
-    candidates = connection.execute(query).all()
     due = _whose_turn_it_is(connection, candidates)
     if not due:
         return []
+    due = due[: rules.together([letter.crashes for letter in due])]
     ids = [letter.id for letter in due]
     batch = secrets.token_hex(9)
     until = now + timedelta(seconds=seconds)
@@ -185,7 +201,13 @@ def dispatched(
             letters.lease_token.in_(tokens),  # a token is that of one letter alone
             letters.state == State.LEASED,
         )
-        .values(state=State.DISPATCHED, attempts=letters.attempts + 1, lease_until=None, deadline=deadline)
+        .values(
+            state=State.DISPATCHED,
+            attempts=letters.attempts + 1,
+            lease_until=None,
+            deadline=deadline,
+            crashes=0,
+        )
     )
     connection.execute(
         sa.update(dead_letter_attempts)
@@ -204,6 +226,16 @@ def in_flight(connection: sa.Connection, sent: Sequence[tuple[str, str]]) -> lis
     )
     current = {(row.id, row.lease_token) for row in connection.execute(query)}
     return [pair for pair in sent if pair in current]
+
+
+def lapsed_owners(connection: sa.Connection, now: datetime) -> list[str]:
+    """Who held the leases that have run out; takes no lock."""
+    query = (
+        sa.select(letters.lease_owner)
+        .distinct()
+        .where(letters.state == State.LEASED, letters.lease_until <= now, letters.lease_owner.is_not(None))
+    )
+    return list(connection.execute(query).scalars())
 
 
 def unanswered(connection: sa.Connection, now: datetime, limit: int) -> list[tuple[Letter, datetime]]:

@@ -74,28 +74,44 @@ def wake(connection: sa.Connection, service: str, key: str | None) -> None:
         _give_rank(connection, [first])
 
 
-def wake_forgotten(connection: sa.Connection, service: str, limit: int) -> int:
-    """The same for every first letter that waits, though nothing is before it; returns how many.
+def wake_forgotten(connection: sa.Connection, service: str, after: str, limit: int) -> tuple[int, str]:
+    """The same for first letters that wait, though nothing is before them: how many were woken.
 
-    A letter that was captured while the one before it was being settled saw that one, and not its end.
+    A letter that was captured while the one before it was being settled saw that one, and not its end. Looks
+    at ``limit`` letters in line, those behind the id ``after``, and says where to go on: there may be a
+    million, and few are forgotten.
     """
-    other = dead_letters.alias()
     query = (
-        sa.select(letters.id)
+        sa.select(letters.id, letters.order_key)
         .where(
             letters.service == service,
             letters.state == State.PENDING,
             letters.rank.is_(None),
-            ~sa.exists().where(
-                other.c.service == letters.service,
-                other.c.order_key == letters.order_key,
-                other.c.id < letters.id,
-                other.c.state.in_(UNSETTLED),
-            ),
+            letters.id > after,
         )
+        .order_by(letters.id)
         .limit(limit)
     )
-    return _give_rank(connection, list(connection.execute(query).scalars()))
+    waiting = connection.execute(query).all()
+    first = dict[str, str]()
+    for row in waiting:  # of one key the others wait behind this one, if behind no other
+        first.setdefault(row.order_key or row.id, row.id)
+    woken = _give_rank(connection, _without_another_before(connection, list(first.values())))
+    return woken, waiting[-1].id if len(waiting) == limit else ""
+
+
+def _without_another_before(connection: sa.Connection, ids: list[str]) -> list[str]:
+    other = dead_letters.alias()
+    query = sa.select(letters.id).where(
+        letters.id.in_(ids),
+        ~sa.exists().where(
+            other.c.service == letters.service,
+            other.c.order_key == letters.order_key,
+            other.c.id < letters.id,
+            other.c.state.in_(UNSETTLED),
+        ),
+    )
+    return list(connection.execute(query).scalars()) if ids else []
 
 
 def _give_rank(connection: sa.Connection, ids: list[str]) -> int:

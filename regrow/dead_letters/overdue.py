@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 import structlog
 
-from regrow.dead_letters import leasing, ordering, rules, store
+from regrow.dead_letters import leasing, ordering, redrivers, rules, store
 from regrow.dead_letters.policies import patience
 from regrow.dead_letters.rules import AttemptOutcome, Next, Past, State
 from regrow.dead_letters.second_copies import Hold
@@ -25,6 +26,8 @@ logger = structlog.get_logger(__name__)
 _CHUNK = 200
 _LOOK_AGAIN = 60.0
 """Seconds until a letter that is waited for is looked at again."""
+_looked_at: WeakKeyDictionary[Engine, dict[str, str]] = WeakKeyDictionary()
+"""By service: the last letter in line that was looked at; empty: begin with the first."""
 _random = Random()  # noqa: S311 - spreads load, hides nothing
 
 
@@ -50,9 +53,10 @@ def look_after_overdue(engine: Engine) -> Late:
     while True:
         with engine.database.snapshot() as connection:
             unanswered = leasing.unanswered(connection, engine.clock(), _CHUNK)
-        holds = tracing.holds(unanswered) if unanswered else {}
+            owners = leasing.lapsed_owners(connection, engine.clock())
+        known = _Known(tracing.holds(unanswered) if unanswered else {}, redrivers.died(engine.redis, owners))
         moved, held = engine.database.run(
-            lambda connection, holds=holds: _return_some(engine, connection, holds)  # type: ignore[misc]
+            lambda connection, known=known: _return_some(engine, connection, known)  # type: ignore[misc]
         )
         for letter, after in moved:
             if after.state == State.QUARANTINED:
@@ -66,17 +70,31 @@ def look_after_overdue(engine: Engine) -> Late:
     return late
 
 
+@dataclass(frozen=True)
+class _Known:
+    """``holds``: what is known of dispatched letters, by token. ``died``: owners of leases."""
+
+    holds: Mapping[str, Hold | None]
+    died: frozenset[str]
+
+
 def _return_some(
-    engine: Engine, connection: sa.Connection, holds: Mapping[str, Hold | None]
+    engine: Engine, connection: sa.Connection, known: _Known
 ) -> tuple[list[tuple[Letter, Next]], list[Hold]]:
-    """What was moved, and why others are waited for. ``holds``: what is known of dispatched ones by token."""
-    now = engine.clock()
+    """What was moved, and why others are waited for."""
+    now, holds = engine.clock(), known.holds
     moved = []
     waiting: dict[Hold, list[Letter]] = {}
     for letter in store.overdue(connection, now, _CHUNK):
         token = letter.lease_token or ""
-        if letter.state == State.LEASED:  # our worker's fault, not the letter's: due again at once
-            outcome, after = AttemptOutcome.LEASE_EXPIRED, Next(State.PENDING, due_at=now)
+        crashes = letter.crashes
+        if (
+            letter.state == State.LEASED
+        ):  # our worker's fault, as long as nothing says that it is the letter's
+            crashes += letter.lease_owner in known.died
+            died_again = crashes > letter.crashes
+            outcome = AttemptOutcome.LEASE_EXPIRED
+            after = rules.after_lease(crashes, now) if died_again else Next(State.PENDING, due_at=now)
         elif token not in holds:  # it came due after we had looked
             continue
         elif hold := holds[token]:
@@ -84,7 +102,7 @@ def _return_some(
             continue
         else:
             outcome, after = AttemptOutcome.NO_OUTCOME, _after_silence(engine, letter)
-        store.move(connection, letter, after, now=now)
+        store.move(connection, letter, after, now=now, crashes=crashes)
         store.end_attempts(connection, [token], now, outcome)
         moved.append((letter, after))
     for hold, late in waiting.items():
@@ -123,8 +141,15 @@ def park_useless(engine: Engine) -> int:
 
 
 def wake_forgotten(engine: Engine, names: Sequence[str]) -> None:
+    """Look at some of the letters that wait in line, the next ones in each run of this process."""
+    seen = _looked_at.setdefault(engine, {})
+
     def work(connection: sa.Connection) -> int:
-        return sum(ordering.wake_forgotten(connection, name, _CHUNK) for name in names)
+        woken = 0
+        for name in names:
+            more, seen[name] = ordering.wake_forgotten(connection, name, seen.get(name, ""), _CHUNK)
+            woken += more
+        return woken
 
     if woken := engine.database.run(work):
         logger.info("redrive.woken", letters=woken)

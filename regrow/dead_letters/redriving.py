@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,9 +15,9 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from regrow.breakers import BreakerStatus
-from regrow.dead_letters import fairness, leasing, overdue, paces, routes, rules, store, vault
+from regrow.dead_letters import fairness, leasing, overdue, paces, redrivers, routes, rules, store, vault
 from regrow.dead_letters.classes import Cause
+from regrow.dead_letters.gates import Gates, ask_breakers
 from regrow.dead_letters.pacing import Gate
 from regrow.dead_letters.policies import redrive_policy
 from regrow.dead_letters.route import Outbound, Route
@@ -51,9 +49,6 @@ _COUNTED = (
 )
 _random = Random()  # noqa: S311 - spreads load, hides nothing
 
-# What the circuit breakers of these services say; one that is not named is closed, or nobody knows it.
-Gates = Callable[[Engine, Sequence[str]], Mapping[str, Gate]]
-
 
 def process_batch(
     engine: Engine,
@@ -79,52 +74,54 @@ def process_batch(
     done = {"returned": late.returned, "awaited": late.awaited.total(), **done}
     done["quarantined"] += overdue.park_useless(engine)
     ask = held or ask_breakers
-    if only is not None:
-        return _process_one(engine, only, ask, done)
-    with engine.database.snapshot() as connection:
-        names = leasing.services(connection)
-    overdue.wake_forgotten(engine, names)
-    _random.shuffle(names)  # who comes first in a run that ends early is left to chance
-    _drain(engine, names, batch_size or chosen.batch_size, ask, _Time(elapsed, pause), done)
+    with redrivers.at_work(engine.redis) as owner:
+        if only is not None:
+            return _process_one(engine, only, ask, owner, done)
+        with engine.database.snapshot() as connection:
+            names = leasing.services(connection)
+        overdue.wake_forgotten(engine, names)
+        _random.shuffle(names)  # who comes first in a run that ends early is left to chance
+        _drain(engine, names, batch_size or chosen.batch_size, ask, _Run(owner, elapsed, pause), done)
     return done
 
 
 @dataclass(frozen=True)
-class _Time:
-    """What a run measures its budget by, in seconds, and how it waits."""
+class _Run:
+    """Whose leases they are, what the budget is measured by, in seconds, and how to wait."""
 
+    owner: str
     elapsed: Callable[[], float]
     pause: Callable[[float], None]
 
 
 def _drain(
-    engine: Engine, names: Sequence[str], size: int, ask: Gates, time_: _Time, done: dict[str, int]
+    engine: Engine, names: Sequence[str], size: int, ask: Gates, run: _Run, done: dict[str, int]
 ) -> None:
     """Serve the services in turns until none has a due letter that may go within the budget."""
     budget = engine.settings.dead_letters.drain_budget
-    began = time_.elapsed()
+    began = run.elapsed()
     until = began + budget
     ready_at = dict.fromkeys(names, began)
     owed, gates, asked_at = dict[str, float](), dict[str, Gate](), -math.inf
-    while max(time_.elapsed(), min(ready_at.values(), default=math.inf)) <= until:
-        now = time_.elapsed()
+    while max(run.elapsed(), min(ready_at.values(), default=math.inf)) <= until:
+        now = run.elapsed()
         if now - asked_at >= _ASK_EVERY:
             gates, asked_at = dict(ask(engine, list(ready_at))), now
             done["held"] += _hold(engine, ready_at, gates)
         ready = [name for name, at in ready_at.items() if at <= now]
         if not ready:
             if ready_at:
-                time_.pause(max(0.01, min(1.0, min(ready_at.values()) - now)))
+                run.pause(max(0.01, min(1.0, min(ready_at.values()) - now)))
             continue
         shares, owed = fairness.share_out(size, ready, owed)
         for name, share in shares.items():
-            turn = _turn(engine, name, gates.get(name, _CLOSED), share)
-            _note(turn, name, time_.elapsed(), ready_at, done)
+            turn = _turn(engine, name, gates.get(name, _CLOSED), share, run.owner)
+            _note(turn, name, run.elapsed(), ready_at, done)
             if BROKER in turn.away:
                 return
-            if time_.elapsed() > until:
+            if run.elapsed() > until:
                 break
-    if time_.elapsed() - began >= budget / 2:  # else what is left is so slow that the schedule will do
+    if run.elapsed() - began >= budget / 2:  # else what is left is so slow that the schedule will do
         done["unfinished"] = len(ready_at)
 
 
@@ -159,7 +156,7 @@ class _Turn:
     away: frozenset[str] = frozenset()
 
 
-def _turn(engine: Engine, service: str, gate: Gate, share: int) -> _Turn:
+def _turn(engine: Engine, service: str, gate: Gate, share: int, owner: str) -> _Turn:
     if share < 1:
         return _Turn(0, (), 0.0)
     with engine.database.snapshot() as connection:
@@ -168,16 +165,21 @@ def _turn(engine: Engine, service: str, gate: Gate, share: int) -> _Turn:
     given = paces.take(engine, service, gate, share)
     if not given.granted:
         return _Turn(0, (), given.wait)
-    batch = _lease(engine, service, given.granted)
+    batch, left = _lease(engine, service, given.granted, owner)
     if len(batch) < given.granted:
         paces.give_back(engine, service, given.granted - len(batch))
     away: set[str] = set()
     outcomes = _redrive(engine, batch, away)
-    wait = given.wait if len(batch) == given.granted else None
+    if len(batch) == given.granted:
+        wait: float | None = given.wait
+    else:
+        wait = 0.0 if left else None
     return _Turn(len(batch), outcomes, wait, frozenset(away))
 
 
-def _process_one(engine: Engine, letter_id: str, ask: Gates, done: dict[str, int]) -> dict[str, int]:
+def _process_one(
+    engine: Engine, letter_id: str, ask: Gates, owner: str, done: dict[str, int]
+) -> dict[str, int]:
     with engine.database.snapshot() as connection:
         found = store.read(connection, letter_id)
     if found is None:
@@ -189,7 +191,7 @@ def _process_one(engine: Engine, letter_id: str, ask: Gates, done: dict[str, int
         lambda connection: leasing.lease_one(
             connection,
             letter_id,
-            owner=_owner(),
+            owner=owner,
             now=engine.clock(),
             seconds=engine.settings.dead_letters.lease,
         )
@@ -200,15 +202,14 @@ def _process_one(engine: Engine, letter_id: str, ask: Gates, done: dict[str, int
     return done
 
 
-def _lease(engine: Engine, service: str, limit: int) -> list[Leased]:
-    if limit < 1:
-        return []
+def _lease(engine: Engine, service: str, limit: int, owner: str) -> tuple[list[Leased], bool]:
+    """The batch, and whether others were left that may go now."""
     try:
         return engine.database.run(
-            lambda connection: leasing.lease(
+            lambda connection: leasing.lease_some(
                 connection,
                 service,
-                owner=_owner(),
+                owner=owner,
                 now=engine.clock(),
                 seconds=engine.settings.dead_letters.lease,
                 limit=limit,
@@ -216,15 +217,21 @@ def _lease(engine: Engine, service: str, limit: int) -> list[Leased]:
         )
     except IntegrityError:  # two workers, one order key: the next run finds it in flight
         logger.info("redrive.overtaken", service=service)
-        return []
+        return [], False
 
 
 def _redrive(engine: Engine, batch: Sequence[Leased], away: set[str]) -> list[str]:
     """How each ended. ``away`` learns the breakers of the brokers that did not answer."""
     outcomes: list[str] = []
     with _written(engine, outcomes) as sent:
-        for leased in batch:
-            if (ended := _send_home(engine, leased, away)) in _HANDED_OVER:
+        for place, leased in enumerate(batch):
+            try:
+                ended = _send_home(engine, leased, away)
+            except SystemExit:  # we are told to end; whoever goes on need not wait for our leases
+                for unsent in batch[place + 1 :]:
+                    _release_at_once(engine, unsent, "its worker was told to end")
+                raise
+            if ended in _HANDED_OVER:
                 sent(leased, ended)
             else:
                 outcomes.append(ended)
@@ -283,8 +290,7 @@ def _send_home(engine: Engine, leased: Leased, away: set[str]) -> str:
     its lease ended."""
     letter = leased.letter
     if not rules.may_publish(engine.clock(), letter.lease_until, engine.settings.dead_letters.lease):
-        again = Next(State.PENDING, due_at=engine.clock())
-        _back(engine, leased, again, AttemptOutcome.RELEASED, "the lease ran short before its turn came")
+        _release_at_once(engine, leased, "the lease ran short before its turn came")
         return "released"
     try:
         leased = vault.opened(engine, leased)
@@ -360,6 +366,10 @@ def _release(engine: Engine, leased: Leased, why: str) -> str:
     return "released"
 
 
+def _release_at_once(engine: Engine, leased: Leased, why: str) -> None:
+    _back(engine, leased, Next(State.PENDING, due_at=engine.clock()), AttemptOutcome.RELEASED, why)
+
+
 def _quarantine(engine: Engine, leased: Leased, why: str) -> str:
     _back(engine, leased, Next(State.QUARANTINED, reason=why), AttemptOutcome.FAILED, why)
     logger.warning("letter.quarantined", letter=leased.letter.id, reason=why)
@@ -377,38 +387,3 @@ def _back(engine: Engine, leased: Leased, after: Next, outcome: AttemptOutcome, 
         store.end_attempts(connection, [leased.token], now, outcome, why)
 
     engine.database.run(work)
-
-
-def ask_breakers(engine: Engine, services: Sequence[str]) -> Mapping[str, Gate]:
-    """What the services' circuit breakers say. Redis away: none is known.
-
-    A letter that is sent into an open breaker is refused by the app's own breaker and comes back; a breaker
-    that nobody can see must not stop every redrive.
-    """
-    from regrow import breakers
-
-    gates: dict[str, Gate] = {}
-    try:
-        for name in services:
-            status = breakers.show(engine.redis, name)
-            if status is not None:
-                forced = engine.settings.breaker(name).recovery_timeout  # only a person knows how long
-                gates[name] = Gate(
-                    state=status.state,  # type: ignore[arg-type]
-                    seconds=forced if status.retry_after is None else status.retry_after,
-                    since=status.since,
-                    failing=_failing(engine, name, status),
-                )
-    except StoreUnavailableError as error:
-        logger.warning("breakers.unknown", error=str(error))
-    return gates
-
-
-def _failing(engine: Engine, name: str, status: BreakerStatus) -> float:
-    """The share of failed calls, live ones with ours, once there are enough to tell."""
-    enough = status.successes + status.failures >= engine.settings.breaker(name).minimum_requests
-    return (status.failure_rate or 0.0) if enough else 0.0
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"

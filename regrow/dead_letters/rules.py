@@ -2,13 +2,13 @@
 
 pending -> leased -> dispatched -> resolved
             |            |------> pending | quarantined     (its attempt failed, or said nothing)
-            |-------------------> pending                   (held, released, lease run out)
+            |-------------------> pending | quarantined     (released, lease run out; poison)
 quarantined -> pending (a person retries it)     any but resolved -> discarded (a person, with a reason)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -129,6 +129,26 @@ def rank_of(due_at: datetime, priority: Priority, age: float) -> datetime:
     """Where a letter stands among the due ones of its service, the earliest first. ``age`` in seconds."""
     gained = min(MOST_AGEING, AGEING * max(0.0, age))
     return due_at + timedelta(seconds=PENALTY[priority] - gained)
+
+
+MOST_CRASHES = 3
+"""So many redriving workers may die with a letter in hand, in a row. The first time it was one of a batch,
+and perhaps another one's fault; from then on it goes alone."""
+
+
+def after_lease(crashes: int, now: datetime) -> Next:
+    """After a lease ran out: due again at once, unless it kills who takes it. ``crashes``: with this one."""
+    if crashes < MOST_CRASHES:
+        return Next(State.PENDING, due_at=now)
+    why = f"poison: {crashes} redriving workers in a row died before they had sent it, the last with it alone"
+    return Next(State.QUARANTINED, reason=why)
+
+
+def together(crashes: Sequence[int]) -> int:
+    """How many candidates go in one batch, by the workers that died with each: a suspect goes alone."""
+    if crashes and crashes[0]:
+        return 1
+    return next((place for place, number in enumerate(crashes) if number), len(crashes))
 
 
 def may_publish(now: datetime, lease_until: datetime | None, lease: float) -> bool:

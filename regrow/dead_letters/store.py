@@ -78,6 +78,7 @@ class Letter:
     rank: datetime | None = None
     waits: int = 0
     losses: int = 0
+    crashes: int = 0
     useful_until: datetime | None = None
     order_key: str | None = None
     data_key: str | None = None
