@@ -63,7 +63,9 @@ def capture_together(calls: Sequence[Call]) -> list[str | None]:
     Reject: the database is away; all of them belong back in their queue.
     """
     engine = get_engine()
-    kept = [_kept_or_unfiled(engine, call.payload, call.task_id) for call in calls]
+    kept = _or_back_to_the_broker(
+        lambda: [_kept_or_unfiled(engine, call.payload, call.task_id) for call in calls], calls
+    )
     good = [captured for captured in kept if captured is not None]
     _or_back_to_the_broker(lambda: service.capture_many(engine, good), calls)
     return [None if captured is None else captured.event_id for captured in kept]
@@ -76,10 +78,12 @@ def capture_many(self: Task[Any, Any], /, messages: Sequence[Mapping[str, Any]])
     The event ids are the result, in order. One that cannot be kept holds up none of the others.
     """
     engine = get_engine()
-    kept = [
-        _kept_or_unfiled(engine, payload, f"{self.request.id}:{number}")
-        for number, payload in enumerate(messages)
-    ]
+    kept = _or_back_to_the_broker(
+        lambda: [
+            _kept_or_unfiled(engine, payload, f"{self.request.id}:{number}")
+            for number, payload in enumerate(messages)
+        ]
+    )
     good = [captured for captured in kept if captured is not None]
     return _or_back_to_the_broker(lambda: service.capture_many(engine, good))
 
@@ -95,7 +99,8 @@ def receive(parcel: Mapping[str, Any]) -> None:
         # broker's word is the receipt, this is all that is left of it.
         text = json.dumps(parcel, sort_keys=True, default=repr)
         event = f"parcel:{hashlib.sha256(text.encode()).hexdigest()}"
-        unfiled.write(engine.settings.home, event, parcel, error)
+        refused = error
+        _or_back_to_the_broker(lambda: unfiled.write(engine.settings.home, event, parcel, refused))
         return
     _or_back_to_the_broker(lambda: service.receive(engine, known))
 
@@ -206,7 +211,7 @@ def _captured(payload: Mapping[str, Any], event_id: str) -> Capture:
 
 
 def _or_back_to_the_broker(work: Callable[[], T], calls: Sequence[Call] = ()) -> T:
-    """While the database is away the broker keeps the message: no ETA, no count, no loss."""
+    """While the database is away, or the disk full, the broker keeps the message: no ETA, no count."""
     try:
         return work()
     except StoreUnavailableError as error:

@@ -21,6 +21,7 @@ from worker.dead_letter_queues import DeadLetterQueues
 from worker.deliveries import LeaseRenewal
 from worker.expiry import ExpiryCount
 from worker.heartbeat import WorkerHeartbeat
+from worker.store_pause import StorePause
 
 __all__ = ["app", "make_app"]  # noqa: F822 - made on demand, below
 
@@ -40,7 +41,7 @@ def make_app(engine: Engine) -> celery.Celery[Any]:
     app.conf.update(configuration(engine.settings))
     app.conf.imports = tuple(f"tasks.{module.name}" for module in pkgutil.iter_modules(tasks.__path__))
     app.steps["worker"].update({WorkerHeartbeat, lifecycle.Drain, ExpiryCount, DeadLetterQueues})
-    app.steps["consumer"].add(LeaseRenewal)
+    app.steps["consumer"].update({LeaseRenewal, StorePause})
     install(
         app,
         sink=StoreSink(engine),

@@ -2,18 +2,20 @@
 
 A message is acknowledged once the transaction that keeps it is committed. While the database is away the
 messages in hand are held, unacknowledged, and no further ones are taken: to give them back and take them
-again would use up the delivery limit of a quorum queue, which then drops them. Queues are looked at and
-never declared: they belong to somebody else.
+again would use up the delivery limit of a quorum queue, which then drops them. So it is while a disk takes
+no file for what cannot be a letter; the worker's heartbeat says that it waits, and for what. Queues are
+looked at and never declared: they belong to somebody else.
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 import uuid
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,6 +42,8 @@ log = structlog.get_logger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 MISSING_PAUSE = 30.0
 """Seconds to the next look at a queue that is not there."""
+BEGIN_LIMIT = 20.0
+"""Seconds for the broker to let us begin: one that recovers a quorum queue keeps whoever asks waiting."""
 _LINGER = 0.2
 """A batch waits so long for its next message."""
 _NOT_FOUND, _REFUSED = 404, 403
@@ -73,6 +77,11 @@ class QueueConsumer(threading.Thread):
         self._stopped = threading.Event()
         self._pause = FIRST_PAUSE
         self._session = uuid.uuid4()
+        self._waits_for: str | None = None
+
+    def trouble(self) -> str | None:
+        """For what it waits with messages in hand, for the worker's heartbeat."""
+        return self._waits_for and f"dead-letter queue {self._declared.queue}: {self._waits_for}"
 
     def stop(self, timeout: float = 0.0) -> None:
         """Take no more. What is in hand is committed and acknowledged, or goes back to the queue."""
@@ -106,16 +115,9 @@ class QueueConsumer(threading.Thread):
     def _consume(self) -> None:
         with self._connect() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
-            channel: Any = connection.channel()
-            channel.basic_qos(0, self._declared.prefetch, a_global=False)
-            # Passive: it only asks whether the queue is there.
-            channel.queue_declare(self._declared.queue, passive=True)
-            self._session = uuid.uuid4()
             arrived: list[Any] = []
-            consumer = Consumer(
-                channel, [Queue(self._declared.queue)], on_message=arrived.append, auto_declare=False
-            )
-            consumer.consume()
+            with self._within(connection, BEGIN_LIMIT):
+                channel = self._begin(connection, arrived)
             self._log.info("dead_letter_queue.consuming", prefetch=self._declared.prefetch)
             self._pause = FIRST_PAUSE
             while not self._stopped.is_set():
@@ -126,6 +128,39 @@ class QueueConsumer(threading.Thread):
                     del arrived[: len(batch)]
                     channel.basic_ack(batch[-1].tag, multiple=True)
                     self._log.info("dead_letter_queue.taken", count=len(batch))
+
+    def _begin(self, connection: Connection, arrived: list[Any]) -> Any:
+        """The channel on which messages now arrive."""
+        channel: Any = connection.channel()
+        channel.basic_qos(0, self._declared.prefetch, a_global=False)
+        # Passive: it only asks whether the queue is there.
+        channel.queue_declare(self._declared.queue, passive=True)
+        self._session = uuid.uuid4()
+        queues = [Queue(self._declared.queue)]
+        Consumer(channel, queues, on_message=arrived.append, auto_declare=False).consume()
+        return channel
+
+    @contextlib.contextmanager
+    def _within(self, connection: Connection, seconds: float) -> Iterator[None]:
+        """Cut the connection when it takes longer, or when we are to stop: each answer is waited for without
+        a limit, and heartbeats keep the wait alive."""
+        done = threading.Event()
+        until = time.monotonic() + seconds
+
+        def watch() -> None:
+            while not done.wait(0.1):
+                if self._stopped.is_set() or time.monotonic() > until:
+                    with contextlib.suppress(OSError, AttributeError):
+                        connection.connection.transport.sock.shutdown(socket.SHUT_RDWR)
+                    return
+
+        watcher = threading.Thread(target=watch, name=f"{self.name}-begin", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
 
     def _connect(self) -> Connection:
         broker = broker_of(self._engine.settings.broker_url(self._declared.broker))
@@ -161,9 +196,11 @@ class QueueConsumer(threading.Thread):
             try:
                 self._file(batch)
             except StoreUnavailableError as error:
+                self._waits_for = str(error)
                 self._log.warning("dead_letter_queue.waiting", error=str(error), held=len(batch))
                 self._hold(connection, self._longer_pause())
             else:
+                self._waits_for = None
                 self._pause = FIRST_PAUSE
                 return True
         return False
@@ -239,7 +276,7 @@ class QueueConsumer(threading.Thread):
 class DeadLetterQueues(bootsteps.StartStopStep):
     """Worker step: the consumers of all declared queues, where the worker takes from ``regrow.capture``."""
 
-    requires = ("celery.worker.components:Pool",)
+    requires = ("celery.worker.components:Pool", "worker.heartbeat:WorkerHeartbeat")
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
@@ -253,6 +290,8 @@ class DeadLetterQueues(bootsteps.StartStopStep):
         self._consumers = [QueueConsumer(engine, queue) for queue in declared.values()]
         for consumer in self._consumers:
             consumer.start()
+        if worker.regrow_heart is not None:
+            worker.regrow_heart.troubles += [consumer.trouble for consumer in self._consumers]
         # A drain takes nothing new, from the first moment on.
         signals.worker_shutting_down.connect(self._ask, weak=False)
 

@@ -78,6 +78,8 @@ class Heart:
         self.node = node
         self.pulses = 0
         self._facts = facts
+        self.troubles: list[Callable[[], str | None]] = []
+        """Asked at every pulse: for what a part of the process waits, or None."""
         self.last = Beat(time.time(), os.getpid(), node, "starting")
 
     def beat(self, state: str) -> None:
@@ -85,7 +87,10 @@ class Heart:
         if state != self.last.state:
             log.info("heartbeat.state", state=state, was=self.last.state, node=self.node)
         now = time.time()
-        self.last = Beat(now, os.getpid(), self.node, state, self._facts(now))
+        facts = dict(self._facts(now))
+        if troubles := [told for trouble in self.troubles if (told := trouble())]:
+            facts["troubles"] = troubles
+        self.last = Beat(now, os.getpid(), self.node, state, facts)
         self.pulses += 1
         try:
             self._write()

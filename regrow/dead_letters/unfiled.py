@@ -1,10 +1,12 @@
 """Captures that cannot become a letter as they are: kept whole, one file each, for a person to look at.
 
-They were accepted by the broker already, so there is nobody left to refuse them to.
+They were accepted by the broker already, so there is nobody left to refuse them to. A disk that takes no file
+is an outage like that of a database: nothing is acknowledged, and whoever has the message waits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.dead_letters.spool_source import sync_folder
+from regrow.errors import StoreUnavailableError
 from regrow.log_events import EventLog
 
 logger = EventLog(__name__)
@@ -20,21 +23,37 @@ FOLDER = "unfiled"
 
 
 def write(home: Path, event_id: str, payload: Any, error: Exception) -> Path:
-    """Write ``<home>/unfiled/<digest>.json``, on disk when this returns; the same event overwrites itself."""
+    """Write ``<home>/unfiled/<digest>.json``, on disk when this returns; the same event overwrites itself.
+
+    StoreUnavailableError: the disk does not take it (full, read-only, gone).
+    """
     folder = home / FOLDER
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Ids come from outside and must not name paths.
     name = hashlib.sha256(event_id.encode()).hexdigest()[:32]
     path = folder / f"{name}.json"
-    fresh = folder / f"{name}.new"
     text = json.dumps({"event_id": event_id, "refused": str(error), "payload": payload}, default=repr)
-    with os.fdopen(
-        os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    sync_folder(folder)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(path, text)
+        sync_folder(folder)
+    except OSError as why:
+        raise StoreUnavailableError(
+            f"{path} cannot be written: {why}; make room, or make {folder} writable"
+        ) from why
     logger.error("letter.unfiled", event_id=event_id, file=str(path), error=str(error))
     return path
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_suffix(".new")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink()  # half a file takes up room, and says nothing
+        raise

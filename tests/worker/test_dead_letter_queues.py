@@ -24,6 +24,7 @@ from tests.servers import MariaServer, RabbitServer
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
 from tests.worker.processes import ready, running, worker
+from worker import dead_letter_queues
 from worker.dead_letter_queues import QueueConsumer, Taken
 
 # RabbitMQ's own dead-lettering loses messages when it is killed, unless a quorum queue is told not to.
@@ -248,6 +249,62 @@ def test_what_cannot_be_a_letter_becomes_a_file_and_holds_up_nothing(
         assert "max_body_bytes" in file.read_text()
     shop.delete()
     engine.close()
+
+
+def test_a_disk_that_takes_no_file_holds_the_message_and_gives_it_back_to_nobody(
+    make_settings, rabbitmq_url: str, capsys
+) -> None:
+    """A file stands where the folder should be: it is the same error to us as a disk that is full."""
+    shop = Shop(rabbitmq_url, "quorum")
+    engine = Engine(make_settings(CELERY_BROKER_URL=rabbitmq_url, REGROW_DEAD_LETTERS__MAX_BODY_BYTES="13"))
+    engine.database.upgrade()
+    engine.settings.home.mkdir(exist_ok=True)
+    (engine.settings.home / "unfiled").write_text("")
+    shop.publish(1000)
+    shop.reject(1)
+    with consuming(engine, shop.dead) as consumer:
+        eventually(consumer.trouble)
+        assert "make room" in str(consumer.trouble())
+        eventually(lambda: consumer._pause > 2, what="it waits longer each time")
+        assert shop.waiting() == 0, "it is in hand all the time"
+        (engine.settings.home / "unfiled").unlink()
+        eventually(lambda: list((engine.settings.home / "unfiled").glob("*.json")), 30)
+        eventually(lambda: consumer.trouble() is None)
+    (file,) = (engine.settings.home / "unfiled").glob("*.json")
+    assert "x-delivery-count" not in file.read_text(), "it was delivered once"
+    assert capsys.readouterr().out.count("dead_letter_queue.waiting") <= 5, "said once a pause"
+    shop.delete()
+    engine.close()
+
+
+def test_a_broker_that_does_not_let_us_begin_is_asked_again_and_never_holds_up_the_end(
+    make_engine: Callable[..., Engine], rabbitmq_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does while a quorum queue recovers: heartbeats come, and no answer."""
+    shop = Shop(rabbitmq_url)
+    waited = []
+    slow = True
+
+    class NoAnswer(dead_letter_queues.Consumer):
+        def consume(self, *_: object, **__: object) -> None:
+            waited.append(1)
+            while slow:
+                self.channel.connection.drain_events()
+            super().consume()
+
+    monkeypatch.setattr(dead_letter_queues, "Consumer", NoAnswer)
+    engine = make_engine(rabbitmq_url)
+    with consuming(engine, shop.dead) as consumer:
+        eventually(lambda: waited)
+        consumer.stop(timeout=10)
+        assert not consumer.is_alive(), "stopped while it waited"
+    monkeypatch.setattr(dead_letter_queues, "BEGIN_LIMIT", 0.5)
+    waited.clear()
+    with consuming(engine, shop.dead):
+        eventually(lambda: len(waited) >= 2, what="it is asked again")
+        slow = False
+        eventually(lambda: shop.consumers() == 1, 30)
+    shop.delete()
 
 
 def test_a_worker_that_captures_takes_from_the_declared_queues(

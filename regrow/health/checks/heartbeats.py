@@ -6,7 +6,7 @@ thread of it published the line: a process whose ``seen`` is fresh and whose ``a
 loop stands still. Of a worker also ``app``, ``queues`` (what it takes from), ``pool`` (children),
 ``active`` (tasks they run), ``held`` (taken, not begun), ``done`` (tasks that ended), ``done_at`` and
 ``begun_at`` (the last end and the last beginning); of a beat ``sent_at`` (its last message) and ``every``
-(seconds of its shortest interval).
+(seconds of its shortest interval). ``troubles``, where there are any: for what parts of it wait.
 
 In Redis it lies under ``regrow:{heartbeat}:<kind>:<name>`` and vanishes ten minutes after the last one, so
 that the dead can be told from those who never were. ``regrow:{heartbeat}:<kind>`` is the set of their
@@ -49,6 +49,12 @@ class Heartbeat:
 
     def is_fresh(self, max_age: float) -> bool:
         return abs(self.age) <= max_age
+
+    @property
+    def troubles(self) -> list[str]:
+        """For what parts of the process wait."""
+        found = self.told.get("troubles")
+        return [str(trouble) for trouble in found] if isinstance(found, list) else []
 
     @property
     def app(self) -> str:
@@ -170,6 +176,7 @@ def judge(
         return finding(status, f"alive, but {states}: {_list([h.node for h in fresh])}", **data)
     others = [f"{h.node} is {h.state}" for h in fresh if h.state == cut_off]
     others += [f"{node} is silent" for node in silent]
+    others += [f"{h.node} waits: {trouble}" for h in working for trouble in h.troubles]
     if others:
         return finding("degraded", f"{len(working)} of {len(heartbeats)} work; {_list(others)}", **data)
     return finding("healthy", f"{len(working)} alive: {_list([h.node for h in working])}", **data)
