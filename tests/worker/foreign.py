@@ -14,7 +14,18 @@ app = celery.Celery("foreign", broker=os.environ["CELERY_BROKER_URL"])
 app.conf.update(
     task_default_queue="foreign", worker_send_task_events=False, broker_connection_retry_on_startup=True
 )
-regrow.celery.install(app)
+app.conf.task_acks_late = bool(os.environ.get("TEST_ACKS_LATE"))
+
+
+class SlowSink(regrow.celery.BrokerSink):
+    """As on a slow disk, or a broker that confirms late."""
+
+    def keep(self, told) -> None:
+        time.sleep(float(os.environ.get("TEST_SLOW_SINK", "0")))
+        super().keep(told)
+
+
+regrow.celery.install(app, sink=SlowSink(regrow.celery.CelerySender.beside(app)))
 
 traces = redis.Redis.from_url(os.environ["TEST_TRACES"], decode_responses=True)
 

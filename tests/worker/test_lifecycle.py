@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import time
+from queue import Empty
 
 import psutil
+import pytest
+from kombu import Connection
 
 from tests.servers import MariaServer, RedisServer
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
-from tests.worker.processes import beat, ready, running, worker
+from tests.worker.processes import Program, beat, ready, running, worker
 
 
 def test_sigterm_lets_the_task_in_hand_finish_and_exits_0(
@@ -35,6 +38,40 @@ def test_sigterm_lets_the_task_in_hand_finish_and_exits_0(
         assert (told["process"], told["in_hand_at_start"], told["timed_out"]) == ("worker", 1, False)
         assert not (around.home / "run" / "worker.heartbeat").exists()
         assert not around.traces.exists("regrow:{heartbeat}:worker:worker@test")
+
+
+@pytest.mark.parametrize(
+    ("late", "when"), [("", "just before"), ("1", "just before"), ("1", "while it ends")]
+)
+def test_the_outcome_of_the_last_task_is_told_and_its_message_acknowledged_before_a_worker_ends(
+    surroundings: MakeSurroundings, broker_url: str, late: str, when: str
+) -> None:
+    """A redriven task ends during the drain, or has ended and its outcome is still being kept when it begins."""
+    around = surroundings(broker_url, TEST_ACKS_LATE=late, TEST_SLOW_SINK="1.5")
+    arguments = ["-A", "tests.worker.foreign", "worker", "-n", "foreign@test", "-c", "1", "--loglevel=INFO"]
+    foreign = Program(around, arguments, around.home / "foreign.log")
+    headers = {"task": "foreign.pay", "id": "bill", "regrow-letter": "letter:token"}
+    with running(foreign):
+        ready(foreign)
+        around.traces.set("stuck", 1)
+        around.publish(b'[["bill"], {}, {}]', "application/json", headers, queue="foreign")
+        eventually(lambda: around.began("bill") == 1)
+        if when == "while it ends":
+            foreign.signal(signal.SIGTERM)
+            eventually(lambda: foreign.says("Warm shutdown"))
+            around.traces.delete("stuck")
+        else:
+            around.traces.delete("stuck")
+            eventually(lambda: around.ended("bill") == 1)
+            foreign.signal(signal.SIGTERM)
+        assert foreign.wait(30) == 0
+    with Connection(broker_url) as connection:
+        told = connection.SimpleQueue("regrow.capture").get(timeout=5)
+        assert told.headers["task"] == "regrow.dead_letters.settle"
+        told.ack()
+        with pytest.raises(Empty):
+            connection.SimpleQueue("foreign").get(block=False)
+        assert not around.traces.hlen("unacked"), "acknowledged, and not to be put back by the next one"
 
 
 def test_a_drain_that_takes_too_long_gives_its_task_back_to_the_queue(
