@@ -1,10 +1,12 @@
-"""Where dead-letter queues of others break: each pitfall of the field as a test that ours passes."""
+"""Where dead-letter queues of others break: each pitfall of the field as a test that ours passes.
+
+Those of brokers and of a retry of all are tested where they are at home; ``test_design`` has the whole table.
+"""
 
 from __future__ import annotations
 
 import json
 from datetime import timedelta
-from importlib import import_module
 
 import pytest
 import sqlalchemy as sa
@@ -196,31 +198,3 @@ def test_a_discard_needs_no_reason(engine: Engine) -> None:
     event = service.capture(engine, call())
     with pytest.raises(Exception, match="needs a reason"):
         service.discard(engine, event, actor="ann", reason=" ")
-
-
-# The pitfalls of brokers and of a retry of all, on real servers or on a virtual clock, where they are at home.
-
-ELSEWHERE = {
-    "Celery's Reject(requeue=False) on Redis deletes the message": (
-        "tests.worker.test_failure_matrix",
-        "test_every_ending_is_captured_whole_once_and_acknowledged",
-    ),
-    "RabbitMQ dead-letters at most once, and drops what no queue takes": (
-        "tests.worker.test_sender",
-        "test_a_queue_that_rabbitmq_does_not_have_is_a_route_error_and_the_next_letter_goes_out",
-    ),
-    "a retry of all makes the outage again": (
-        "tests.dead_letters.test_outage",
-        "test_an_outage_costs_no_attempt_parks_nothing_and_is_drained_below_the_rate",
-    ),
-    "a computed order locks every row for the first worker": (
-        "tests.dead_letters.test_service",
-        "test_two_workers_lease_different_letters_without_waiting_for_each_other",
-    ),
-}
-
-
-@pytest.mark.parametrize("pitfall", ELSEWHERE)
-def test_pitfalls_that_need_real_servers_have_their_test_there(pitfall: str) -> None:
-    module, name = ELSEWHERE[pitfall]
-    assert callable(getattr(import_module(module), name))
