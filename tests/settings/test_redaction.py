@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regrow.errors import SettingsError
@@ -26,6 +26,7 @@ def shown(environ: dict[str, str], toml: Path | None = None) -> str:
     return json.dumps(redacted(settings), ensure_ascii=False)
 
 
+@settings(deadline=None)  # a busy machine is no error
 @given(secret=secrets, quoted=st.booleans(), user=st.sampled_from(["", "user"]))
 def test_no_password_of_a_url_is_ever_shown(secret: str, quoted: bool, user: str) -> None:
     written = quote(secret, safe="") if quoted else secret
