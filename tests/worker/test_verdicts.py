@@ -103,18 +103,6 @@ def test_a_worker_that_takes_no_more_is_wedged_and_one_that_was_stopped_is_dead(
         assert (dead.status, dead.data["workers"][0]["pong"]) == ("unhealthy", False)
 
 
-def test_a_frozen_loop_is_wedged_though_its_process_lives(
-    surroundings: MakeSurroundings, make_settings
-) -> None:
-    around = surroundings(REGROW_CELERY__WATCHDOG_TIMEOUT="24", TEST_FREEZES="1")
-    look = Look(make_settings(around.redis_url), max_age=7)
-    with running(worker(around)) as program:
-        ready(program)
-        look.until("healthy")
-        around.traces.set("freeze", 1)
-        assert look.until("wedged", "its process lives, but its loop has stood still").status == "unhealthy"
-
-
 def test_without_its_broker_a_worker_is_unknown_and_not_dead(
     surroundings: MakeSurroundings, own_redis: RedisServer, make_settings
 ) -> None:
@@ -199,9 +187,9 @@ def test_a_beat_that_answers_is_not_taken_for_a_worker(surroundings: MakeSurroun
 def test_a_beat_that_hangs_or_sends_nothing_is_stalled_and_one_that_was_killed_is_dead(
     surroundings: MakeSurroundings, make_settings
 ) -> None:
-    around = surroundings(REGROW_CELERY__WATCHDOG_TIMEOUT="24", TEST_FREEZES="1")
+    around = surroundings(REGROW_CELERY__WATCHDOG_TIMEOUT="18", TEST_FREEZES="1")
     settings = make_settings(around.redis_url)
-    probe = probe_of(CeleryBeatCheck(kind="celery_beat", max_age=6.0), settings)
+    probe = probe_of(CeleryBeatCheck(kind="celery_beat", max_age=5.0), settings)
 
     def says(status: str, verdict: str, said: str) -> bool:
         found = probe()
