@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from kombu import Connection
 from kombu.common import QoS
 
+from regrow.database.session import Database
 from regrow.database.tables import capture_events, dead_letters
 from tests.servers import MariaServer
 from tests.waiting import eventually
@@ -234,6 +235,9 @@ def test_while_the_database_is_away_captures_go_back_to_their_queue(
     admin = sa.create_engine(own_mysql.url(), isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
     with admin.connect() as connection:
         connection.exec_driver_sql("CREATE DATABASE regrow CHARACTER SET utf8mb4")
+    tables = Database(own_mysql.url("regrow"))
+    tables.upgrade()
+    tables.close()
     around = surroundings(REGROW_DATABASE_URL=own_mysql.url("regrow"))
     with running(worker(around)) as program:
         ready(program)
