@@ -17,6 +17,8 @@ from regrow import redis
 from regrow.clock import Clock, utc_now
 from regrow.database import Database
 from regrow.settings import Settings, load_settings
+from regrow.settings.reloading import Reloader, Standing
+from regrow.settings.sources import config_path
 
 if TYPE_CHECKING:
     from regrow.breakers import CircuitBreaker
@@ -52,11 +54,29 @@ class Sender(Protocol):
 class Engine:
     """Settings and stores of one process. Everything is opened on first use."""
 
-    def __init__(self, settings: Settings, *, sender: Sender | None = None, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        sender: Sender | None = None,
+        clock: Clock = utc_now,
+        reloader: Reloader | None = None,
+    ) -> None:
         self.settings = settings
+        self._reloader = reloader
         self.clock = clock
         self._sender = sender
         self._senders: dict[str, Sender] = {}
+
+    def refresh(self) -> None:
+        """Go on with a ``regrow.toml`` that has changed and is well. For the beginning of a task or tick."""
+        if self._reloader is not None and (changed := self._reloader.look(self.settings)) is not None:
+            self.settings = changed
+
+    @property
+    def settings_standing(self) -> Standing:
+        """Whether all that ``regrow.toml`` says is in force here."""
+        return self._reloader.standing if self._reloader is not None else Standing()
 
     @cached_property
     def database(self) -> Database:
@@ -155,7 +175,8 @@ def get_engine() -> Engine:
     global _engine  # noqa: PLW0603 - the composition root is the one place with process-wide state
     with _lock:
         if _engine is None:
-            _engine = Engine(load_settings())
+            settings = load_settings()
+            _engine = Engine(settings, reloader=Reloader(load_settings, config_path(None, os.environ)))
         return _engine
 
 

@@ -168,16 +168,30 @@ def _of_checks(overview: Overview) -> Iterator[Metric]:
     at = GaugeMetricFamily(
         "health_check_last_result_timestamp_seconds", "When the last probe began.", labels=["check", "kind"]
     )
+    confirmed = GaugeMetricFamily(
+        "health_check_confirmed_status",
+        "1 for the confirmed status, after so many results in a row, 0 for the others.",
+        labels=["check", "kind", "status"],
+    )
+    flapping = GaugeMetricFamily(
+        "health_check_flapping", "1 while the status changes too often to be told.", labels=["check"]
+    )
+    planned = GaugeMetricFamily(
+        "health_check_in_maintenance", "1 while a maintenance window holds for it.", labels=["check"]
+    )
     for word in STATUSES:
         verdict.add_metric([word], float(overview.status == word))
     for check in overview.checks:
         for word in STATUSES:
             status.add_metric([check.name, check.kind, word], float(check.status == word))
+            confirmed.add_metric([check.name, check.kind, word], float(check.confirmed == word))
+        flapping.add_metric([check.name], float(check.flapping))
+        planned.add_metric([check.name], float(check.maintenance is not None))
         if check.latency is not None:
             took.add_metric([check.name, check.kind], check.latency)
         if check.at is not None:
             at.add_metric([check.name, check.kind], check.at.timestamp())
-    yield from (verdict, status, took, at)
+    yield from (verdict, status, confirmed, flapping, planned, took, at)
     yield from _of_temp_files(overview)
 
 

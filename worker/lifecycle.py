@@ -48,6 +48,7 @@ def install() -> None:
     signals.celeryd_init.connect(load_handlers, weak=False)
     signals.worker_ready.connect(tell_settings, weak=False)
     signals.worker_process_init.connect(die_with_parent, weak=False)
+    signals.task_prerun.connect(take_up_settings, weak=False)
     signals.worker_process_shutdown.connect(let_go, weak=False)
 
 
@@ -82,6 +83,11 @@ def tell_settings(**_: Any) -> None:
         declare(get_engine())
     except RegrowError as error:
         log.warning("breakers.undeclared: the monitor does it later", error=str(error))
+
+
+def take_up_settings(**_: Any) -> None:
+    """A changed regrow.toml holds from the next task on, in whichever child that is."""
+    get_engine().refresh()
 
 
 def die_with_parent(**_: Any) -> None:

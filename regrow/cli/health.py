@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,7 +43,7 @@ LOCAL: Mapping[str, tuple[str, float]] = {
 
 
 @click.command(
-    epilog=f"COMPONENT is all, a declared check, or one of: {', '.join(ALIASES)}.",
+    epilog=f"COMPONENT is all, watch, a declared check, or one of: {', '.join(ALIASES)}.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.argument("component")
@@ -55,8 +55,24 @@ LOCAL: Mapping[str, tuple[str, float]] = {
     help="celery-worker and celery-beat: look at the heartbeat file of this container alone.",
 )
 @click.option("--max-age", type=click.FloatRange(min=0, min_open=True), help="Of that file, in seconds.")
-def health(component: str, as_json: bool, strict: bool, local: bool, max_age: float | None) -> None:
-    """Probe COMPONENT now and say how it is; the exit code says it to programs."""
+@click.option("--once", is_flag=True, help="watch: look once and end.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1, 3600),
+    metavar="SECONDS",
+    help="watch: how often to look; 2 without it.",
+)
+def health(component: str, as_json: bool, strict: bool, **options: Any) -> None:
+    """Probe COMPONENT now and say how it is; the exit code says it to programs.
+
+    `watch` probes nothing: it shows live what the workers find.
+    """
+    local, max_age = options["local"], options["max_age"]
+    if component == "watch":
+        _watch(options)
+        return
+    if options["once"] or options["every"] is not None:
+        raise click.UsageError("--once and --every go with watch alone.")
     if (local or max_age is not None) and component not in LOCAL:
         raise click.UsageError(f"--local and --max-age go with {' and '.join(LOCAL)} alone.")
     if max_age is not None and not local:
@@ -64,6 +80,14 @@ def health(component: str, as_json: bool, strict: bool, local: bool, max_age: fl
     status = _show_local(component, max_age, as_json) if local else _show(component, as_json)
     if status in {"unhealthy", "unknown"} or (strict and status != "healthy"):
         raise click.exceptions.Exit(1)
+
+
+def _watch(options: Mapping[str, Any]) -> None:
+    from regrow.cli.health_watch import watch
+
+    if options["local"] or options["max_age"] is not None:
+        raise click.UsageError("--local and --max-age do not go with watch.")
+    watch(options["every"] or 2.0, once=options["once"])
 
 
 def _show_local(component: str, max_age: float | None, as_json: bool) -> Status:

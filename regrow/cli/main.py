@@ -25,6 +25,10 @@ INTERRUPTED = 130
 # Name, module, and the line in `regrow --help`, which must not import what it lists.
 COMMANDS: dict[str, tuple[str, str]] = {
     "health": ("regrow.cli.health:health", "Say how one component is, or all; the exit code tells too."),
+    "maintenance": (
+        "regrow.cli.maintenance:maintenance",
+        "List, add or end maintenance windows.",
+    ),
     "jobs": ("regrow.cli.jobs:jobs", "List the runs of the scheduled jobs."),
     "dead-letters": (
         "regrow.cli.dead_letters:dead_letters",

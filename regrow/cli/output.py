@@ -30,6 +30,7 @@ _STYLES = {
     "closed": "green",
     "resolved": "green",
     "degraded": "yellow",
+    "flapping": "yellow",
     "partial": "yellow",
     "half_open": "yellow",
     "quarantined": "yellow",

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from regrow.engine import Engine
 from regrow.errors import CheckNotFoundError, StoreUnavailableError
-from regrow.health import rules
+from regrow.health import maintenance, rules
 from regrow.health.causes import Graph, cause_of
 from regrow.health.following import down_among, newest_of
 from regrow.health.keeping import live_results
@@ -18,6 +18,7 @@ from regrow.health.rules import Declared, Overview, Result, Standing
 from regrow.health.states import KeptChange, KeptStates, LiveStates
 from regrow.health.status import State
 from regrow.health.store import KeptResults
+from regrow.health.windows import covering
 from regrow.settings import Settings
 
 
@@ -30,7 +31,11 @@ def overview(engine: Engine) -> Overview:
     graph = graph_of(engine.settings)
     last, silent = _known(engine, graph.values(), now)
     standings = _standings(graph, states(engine, last))
-    views = [rules.view(check, last.get(name), now, standings.get(name)) for name, check in graph.items()]
+    windows = maintenance.around(engine, now)
+    views = [
+        rules.view(check, last.get(name), now, standings.get(name), covering(windows, check, now))
+        for name, check in graph.items()
+    ]
     found = rules.overview(views, now)
     if silent and found.status == "unknown":
         said = rules.without_secrets("; ".join(silent))

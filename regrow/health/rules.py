@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol, get_args
 
@@ -116,14 +116,12 @@ class Standing:
     """What a check's results amount to so far; see ``regrow.health.status`` for how.
 
     ``status``: the confirmed one, since ``since``. ``cause``: the check that this one is down because of.
-    ``maintenance``: the window that holds now.
     """
 
     status: Status
     since: datetime | None = None
     flapping: bool = False
     cause: str | None = None
-    maintenance: str | None = None
 
 
 @dataclass(frozen=True)
@@ -252,12 +250,23 @@ def stale_after(interval: float, timeout: float) -> float:
 
 
 def view(
-    check: Declared, result: Result | None, now: datetime, standing: Standing | None = None
+    check: Declared,
+    result: Result | None,
+    now: datetime,
+    standing: Standing | None = None,
+    maintenance: str | None = None,
 ) -> CheckView:
     """A check as it stands now: its last result, or unknown when there is none or it is too old.
 
-    ``standing``: what its results amount to; without it the last result stands for itself.
+    ``standing``: what its results amount to; without it the last result stands for itself. ``maintenance``:
+    the window that holds for it now.
     """
+    return replace(_as_it_stands(check, result, now, standing), maintenance=maintenance)
+
+
+def _as_it_stands(
+    check: Declared, result: Result | None, now: datetime, standing: Standing | None
+) -> CheckView:
     if result is None:
         return _view(check, "unknown", "has never run", None, None, standing)
     age = max(0.0, (now - result.at).total_seconds())
@@ -299,7 +308,6 @@ def _view(
         since=standing.since if standing else None,
         flapping=bool(standing and standing.flapping and known),
         cause=standing.cause if standing and known else None,
-        maintenance=standing.maintenance if standing else None,
     )
 
 

@@ -10,6 +10,7 @@ import socket
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +21,7 @@ import structlog
 from regrow import counters
 from regrow.engine import Engine
 from regrow.errors import StoreUnavailableError
-from regrow.health import rules
+from regrow.health import maintenance, rules, settings_standing
 from regrow.health.causes import Graph, in_doubt
 from regrow.health.checks import ASYNC, probe_async, probe_of
 from regrow.health.keeping import keep, live_results
@@ -30,6 +31,7 @@ from regrow.health.states import KeptStates
 from regrow.health.status import Change
 from regrow.health.store import KeptResults
 from regrow.health.sweep import Sweeper, Task
+from regrow.health.windows import covering
 
 logger = structlog.get_logger(__name__)
 
@@ -56,6 +58,7 @@ def run_due(engine: Engine, *, force: bool = False) -> dict[str, Any]:
     :func:`outcome_of` tells what became of the run.
     """
     now = engine.clock()
+    settings_standing.tell(engine)
     graph = graph_of(engine.settings)
     last = last_results(engine, graph)
     ran_at = {name: result.at for name, result in last.items()}
@@ -112,10 +115,14 @@ def _swept(engine: Engine, chosen: Sequence[Declared], graph: Graph) -> dict[str
     found: dict[str, Result] = {}
     changed: dict[str, None] = {}
     not_written: dict[str, str] = {}
+    windows = maintenance.around(engine, engine.clock()) if chosen else []
     budget = _SHARE_OF_TIME * settings.celery.task_soft_time_limit
     for batch in sweeper.sweep(_tasks(engine, chosen), engine.clock, budget):
-        found.update({result.check: result for result in batch})
-        kept = keep(engine, batch, graph)
+        marked = [
+            replace(result, maintenance=covering(windows, graph[result.check], result.at)) for result in batch
+        ]
+        found.update({result.check: result for result in marked})
+        kept = keep(engine, marked, graph)
         not_written.update(kept.not_written)
         told = ({"check": result.check, "status": result.status} for result in batch)
         counters.add(engine, "health_check_total", *told)
@@ -197,6 +204,7 @@ def _tell(change: Change) -> None:
 
 
 def _sweeper(engine: Engine) -> Sweeper:
-    if engine not in _sweepers:
-        _sweepers[engine] = Sweeper(engine.settings.health.concurrency)
-    return _sweepers[engine]
+    concurrency = engine.settings.health.concurrency
+    sweeper = _sweepers.setdefault(engine, Sweeper(concurrency))
+    sweeper.concurrency = concurrency  # it may have been changed in regrow.toml
+    return sweeper

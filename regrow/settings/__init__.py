@@ -22,6 +22,7 @@ from regrow.settings.checks import CheckSettings
 from regrow.settings.contradictions import (
     contradictions_of_checks,
     contradictions_of_degradation,
+    contradictions_of_maintenance,
     contradictions_of_routes,
     contradictions_of_startup,
 )
@@ -111,6 +112,7 @@ def _contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
     yield from contradictions_of_checks(layers, settings)
     yield from contradictions_of_degradation(layers, settings)
     yield from contradictions_of_recovery(layers, settings)
+    yield from contradictions_of_maintenance(layers, settings)
     if settings.profile == "testing":
         return
     intervals = {("health", "interval"): settings.health.interval} | {

@@ -112,6 +112,29 @@ def contradictions_of_checks(layers: Layers, settings: Settings) -> Iterable[str
         )
 
 
+def contradictions_of_maintenance(layers: Layers, settings: Settings) -> Iterable[str]:
+    """One line for each window that holds for nothing, or for what is not there."""
+    checks = settings.health.checks
+    for name, window in settings.maintenance.items():
+        place = ("maintenance", name)
+        where = f"{layers.origin(place)}: {'.'.join(place)}"
+        for check in window.checks:
+            if check not in checks:
+                yield f"{where}.checks names {check!r}, {_no_check(check, checks)}"
+        named = any(name in check.maintenance for check in checks.values())
+        if not (window.checks or window.labels or window.everything or named):
+            yield f"{where} holds for nothing. Say checks, labels or everything = true, or name it in one."
+    for check, told in checks.items():
+        for name in told.maintenance:
+            if name not in settings.maintenance:
+                at = ("health", "checks", check, "maintenance")
+                known = ", ".join(sorted(settings.maintenance)) or "none"
+                yield (
+                    f"{layers.origin(at)}: {'.'.join(at)} names {name!r}, which is no window. "
+                    f"Known here: {known}. Declare [maintenance.{name}]."
+                )
+
+
 def _depends_on(layers: Layers, name: str) -> str:
     place = ("health", "checks", name, "depends_on")
     return f"{layers.origin(place)}: {'.'.join(place)}"

@@ -18,6 +18,7 @@ from regrow.failures import FailureClass
 from regrow.settings.checks import CheckSettings
 from regrow.settings.checks.common import Percent, Seconds
 from regrow.settings.degradation import DegradationSettings
+from regrow.settings.maintenance import MaintenanceSettings
 from regrow.settings.recovery import HandlerSettings
 from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
 
@@ -445,6 +446,8 @@ class Settings(Section):
     shutdown: ShutdownSettings
     schedule: ScheduleSettings
     health: HealthSettings
+    maintenance: dict[str, MaintenanceSettings]
+    """Maintenance windows that come again, by a name of yours; see below."""
     temp_files: TempFilesSettings
     dead_letters: DeadLetterSettings
     breakers: dict[str, BreakerSettings]

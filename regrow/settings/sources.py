@@ -111,7 +111,7 @@ class Layers:
 def gather(path: Path | None, profile: str | None, environ: Mapping[str, str]) -> Layers:
     """Read all layers. ``path`` None looks at ``REGROW_CONFIG``, then ``config/regrow.toml``."""
     files = [_shipped_defaults()]
-    given = _config_path(path, environ)
+    given = config_path(path, environ)
     if given is not None:
         files.append((str(given), _read_toml(given)))
 
@@ -148,7 +148,8 @@ def _overlays(origin: str, profiles: object) -> dict[str, dict[str, Any]]:
     return profiles
 
 
-def _config_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+def config_path(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file that is read: the one given, that of ``REGROW_CONFIG``, or the usual one if it is there."""
     if path is not None:
         return path
     if named := environ.get("REGROW_CONFIG"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -16,6 +17,8 @@ from regrow.engine import Engine
 from regrow.errors import RegrowError, SettingsError
 from regrow.logs import configure_logging
 from regrow.settings import Settings, load_settings
+from regrow.settings.reloading import Reloader
+from regrow.settings.sources import config_path
 from regrow.startup import DependencyMissingError
 from regrow.web.app import create_app
 
@@ -59,9 +62,14 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
+def _anew() -> Settings:
+    """The settings as this process reads them, for a regrow.toml that has changed."""
+    return impatient(load_settings())
+
+
 def serve(settings: Settings, listening: socket.socket) -> int:
     """Run the server on this socket until a signal; it drains first, and goes on listening meanwhile."""
-    engine = Engine(impatient(settings))
+    engine = Engine(impatient(settings), reloader=Reloader(_anew, config_path(None, os.environ)))
     ours = drain.this_process()
     ours.process = "web"
     told = settings.shutdown

@@ -5,6 +5,7 @@ Nothing here is remembered between requests but wrong keys; every answer is read
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from regrow.asgi import ReliabilityMiddleware
 from regrow.drain import Drain
 from regrow.engine import Engine
 from regrow.intake import Intake as Requests
+from regrow.settings.reloading import EVERY
 from regrow.version import __version__
 from regrow.web import (
     breakers,
@@ -109,9 +111,18 @@ def create_app(engine: Engine, drain: Drain | None = None, *, drain_on_signals: 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    looking = asyncio.create_task(_take_up_settings(app.state.reader.engine))
     yield
+    looking.cancel()
     app.state.reader.close()
     app.state.intake.close()
+
+
+async def _take_up_settings(engine: Engine) -> None:
+    """A changed regrow.toml holds for what is shown from its next look on."""
+    while True:
+        await asyncio.sleep(EVERY)
+        await asyncio.to_thread(engine.refresh)
 
 
 class _KeptFiles(StaticFiles):

@@ -5,6 +5,7 @@ Nothing is healthy by default: a store that is away and a job that went silent a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,7 +71,7 @@ def _of_stores(live: dict[str, Fact[Any]], kept: dict[str, Fact[Any]]) -> Iterat
 
 
 def _of_checks(overview: Overview) -> Iterator[Notice]:
-    silent = [check for check in overview.checks if check.status == "unknown"]
+    silent = [check for check in overview.checks if check.confirmed == "unknown"]
     if silent and len(silent) == len(overview.checks):
         yield Notice(
             "unknown",
@@ -79,9 +80,16 @@ def _of_checks(overview: Overview) -> Iterator[Notice]:
             "checks",
         )
         return
+    because = Counter(check.cause for check in overview.checks if check.cause is not None)
     for check in overview.checks:
-        if check.status != "healthy":
-            yield Notice(check.status, f"{check.name} is {check.status}", check.message, "checks")
+        if check.word == "healthy" or check.cause is not None:
+            continue  # who is down because of another is counted there
+        what = f"{check.name} is {check.word}"
+        if check.maintenance is not None:
+            what += ", in maintenance"
+        if more := because[check.name]:
+            what += f", and {counted(more, 'check')} because of it"
+        yield Notice(check.counts_as, what, check.message, "checks")
 
 
 def _of_jobs(jobs: Iterable[JobView]) -> Iterator[Notice]:

@@ -17,8 +17,11 @@ from regrow.drain import record
 from regrow.drain.record import Course
 from regrow.engine import Engine
 from regrow.errors import StoreUnavailableError
+from regrow.health import maintenance as windows
 from regrow.health import service as health
+from regrow.health import settings_standing as standing
 from regrow.health.rules import Overview
+from regrow.health.windows import Window
 from regrow.jobs import JobRun
 from regrow.metrics import LetterCounts
 from regrow.recovery import service as recoveries
@@ -29,6 +32,18 @@ from regrow.reports.service import ReportRow, ReportSummary
 
 def overview(engine: Engine) -> Overview:
     return health.overview(engine)
+
+
+def maintenance(engine: Engine) -> Sequence[Window]:
+    """The windows that hold now or begin within 35 days."""
+    return windows.upcoming(engine, engine.clock())
+
+
+def settings_standing(engine: Engine) -> Mapping[str, Mapping[str, Any]]:
+    """What is wrong with the settings, by host; this process among them."""
+    own = engine.settings_standing
+    told = {"file": own.file, "refused": own.refused, "waiting_for_restart": list(own.waiting)}
+    return {**standing.read(engine), **({} if own.is_in_force else {"this web process": told})}
 
 
 def breakers(engine: Engine) -> Sequence[BreakerStatus]:

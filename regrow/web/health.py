@@ -7,7 +7,7 @@ holds for *unhealthy* and for *unknown* alike; *degraded* still serves and is 20
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse
 
 from regrow.drain import Drain
 from regrow.health.rules import CheckView, Overview
+from regrow.health.windows import Window
 from regrow.version import __version__
 from regrow.web import facts, jobs
 from regrow.web.access import DetailOnly
@@ -83,12 +84,14 @@ async def short(reader: TheReader, drain: TheDrain) -> JSONResponse:
 )
 async def detailed(reader: TheReader, since: TheStart, drain: TheDrain) -> HealthResponse:
     """Everything that is known: checks with their age, breakers, recovery, dead letters, jobs."""
-    checks, breakers, recovery, letters, runs = await asyncio.gather(
+    checks, breakers, recovery, letters, runs, windows, settings = await asyncio.gather(
         reader.read(facts.overview),
         reader.read(facts.breakers),
         reader.read(facts.recovery),
         reader.read(facts.letters),
         reader.read(facts.latest_runs),
+        reader.read(facts.maintenance),
+        reader.read(facts.settings_standing),
     )
     engine = reader.engine
     now = engine.clock()
@@ -101,6 +104,8 @@ async def detailed(reader: TheReader, since: TheStart, drain: TheDrain) -> Healt
         "time": now,
         "checks": checks_json(checks),
         "drain": drain_json(drain),
+        "maintenance": maintenance_json(windows, now),
+        "settings": settings.value if isinstance(settings, Known) else settings.as_json(),
         "circuit_breakers": breakers_json(breakers),
         "auto_recovery": recovery_json(recovery),
         "dead_letters": letters_json(letters, now),
@@ -131,6 +136,24 @@ def drain_json(drain: Drain) -> Mapping[str, Any]:
     return {**told, "since": datetime.fromtimestamp(since, UTC).isoformat() if since else None}
 
 
+def maintenance_json(windows: Fact[Sequence[Window]], now: datetime) -> Any:
+    """The windows that hold now or begin within 35 days."""
+    if isinstance(windows, Unknown):
+        return windows.as_json()
+    return [
+        {
+            "id": window.name,
+            "kind": window.kind,
+            "now": window.covers(now),
+            "starts": window.starts,
+            "ends": window.ends,
+            "holds_for": str(window.scope),
+            "reason": window.reason,
+        }
+        for window in windows.value
+    ]
+
+
 def checks_json(checks: Fact[Overview]) -> Mapping[str, Any]:
     """Keyed by the check's name; each a list of one, as the draft has it."""
     if isinstance(checks, Unknown):
@@ -149,6 +172,11 @@ def _check_json(check: CheckView) -> Mapping[str, Any]:
         "observedValue": check.latency,
         "observedUnit": "s",
         "interval_seconds": check.interval,
+        "confirmed": check.confirmed,
+        "confirmed_since": check.since,
+        "flapping": check.flapping,
+        "cause": check.cause,
+        "maintenance": check.maintenance,
         "required": check.required,
         "labels": check.labels,
         "data": check.data,

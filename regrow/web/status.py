@@ -38,7 +38,7 @@ def _told(picture: Picture) -> dict[str, Any]:
         "time": picture.at,
         "uptime_seconds": (picture.at - picture.since).total_seconds(),
         "attention": picture.notices,
-        "checks": _counted(picture.checks, lambda overview: (check.status for check in overview.checks)),
+        "checks": _counted(picture.checks, lambda overview: (check.word for check in overview.checks)),
         "jobs": _or_reason(picture.jobs, lambda views: {view.name: _job(view) for view in views}),
         "circuit_breakers": _counted(picture.breakers, lambda views: (view.state for view in views)),
         "dead_letters": _or_reason(picture.letters, lambda letters: letters.by_state),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,7 +29,7 @@ AWAY = Unknown("no answer within 3 seconds")
 
 def checks(*statuses: Any, overall: Any = "healthy", required: bool = False) -> Known[Overview]:
     views = tuple(
-        CheckView(f"check-{n}", "tcp", status, "seen", 0.1, NOW, 1.0, required, {}, {}, 60.0)
+        CheckView(f"check-{n}", "tcp", status, "seen", 0.1, NOW, 1.0, required, {}, {}, 60.0, status)
         for n, status in enumerate(statuses)
     )
     return Known(Overview(overall, "", NOW, views))
@@ -210,3 +211,22 @@ def test_a_level_that_is_not_normal_or_not_known_or_held_by_hand(
 
 def test_a_level_that_was_never_told_leaves_the_word_to_the_checks() -> None:
     assert not told(level=Known(LevelStatus(Level.MINOR, known=False, why="nobody has told a level")))
+
+
+def test_checks_that_are_down_because_of_another_are_counted_with_it_and_flapping_is_one_notice() -> None:
+    shown = checks("unhealthy", *["unhealthy"] * 20, "healthy").value
+    root, *children, last = shown.checks
+    hanging = [dataclasses.replace(child, cause=root.name) for child in children]
+    flapping = dataclasses.replace(last, flapping=True)
+    seen = Known(dataclasses.replace(shown, checks=(root, *hanging, flapping)))
+    assert [(notice.status, notice.what) for notice in told(checks=seen)] == [
+        ("unhealthy", "check-0 is unhealthy, and 20 checks because of it"),
+        ("degraded", "check-21 is flapping"),
+    ]
+
+
+def test_what_is_bad_by_plan_is_no_alarm() -> None:
+    (check,) = checks("unhealthy").value.checks
+    planned = dataclasses.replace(check, maintenance="night")
+    (notice,) = told(checks=Known(Overview("degraded", "", NOW, (planned,))))
+    assert (notice.status, notice.what) == ("degraded", "check-0 is unhealthy, in maintenance")

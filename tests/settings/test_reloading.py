@@ -1,0 +1,147 @@
+"""A changed regrow.toml is taken up whole or not at all; what processes are built around waits for a restart."""
+
+from __future__ import annotations
+
+import pytest
+import structlog
+
+from regrow.engine import Engine
+from regrow.health import settings_standing
+from regrow.settings import load_settings
+from regrow.settings.reloading import EVERY, FIXED, Reloader
+
+CHECK = '[health.checks.shop]\nkind = "tcp"\nhost = "127.0.0.1"\nport = 1\n'
+
+
+class House:
+    """An engine on a file, and a clock that every look lets run on."""
+
+    def __init__(self, file, environ):
+        self.file, self.now = file, 0.0
+        self.environ = {**environ, "REGROW_CONFIG": str(file)}
+        self.engine = Engine(self.load(), reloader=Reloader(self.load, file, monotonic=lambda: self.now))
+
+    def load(self):
+        return load_settings(environ=self.environ)
+
+    def write(self, text):
+        """As an editor does: a new file in the place of the old one."""
+        fresh = self.file.with_name("fresh")
+        fresh.write_text(text)
+        fresh.replace(self.file)
+        self.look()
+
+    def look(self):
+        self.now += EVERY
+        self.engine.refresh()
+
+    @property
+    def checks(self):
+        return set(self.engine.settings.health.checks)
+
+
+@pytest.fixture
+def house(tmp_path):
+    file = tmp_path / "regrow.toml"
+    file.write_text("")
+    made = House(
+        file,
+        {
+            "REGROW_PROFILE": "testing",
+            "REGROW_REDIS_URL": "redis://127.0.0.1:1/0",
+            "REGROW_DATABASE_URL": f"sqlite:///{tmp_path / 'x'}",
+        },
+    )
+    yield made
+    made.engine.close()
+
+
+def test_a_changed_file_holds_from_the_next_look_on(house):
+    assert "shop" not in house.checks
+    house.write(CHECK + '[maintenance.night]\nrepeat = "daily"\nhours = "01:00-02:00"\neverything = true\n')
+    assert "shop" in house.checks
+    assert "night" in house.engine.settings.maintenance
+    house.write("[breakers.payments]\nfailure_threshold = 2\n")
+    assert "shop" not in house.checks
+    assert house.engine.settings.breaker("payments").failure_threshold == 2
+    assert house.engine.settings_standing.is_in_force
+
+
+def test_the_file_is_looked_at_every_few_seconds_and_read_when_it_has_changed(house, monkeypatch):
+    read = []
+    monkeypatch.setattr(house.engine._reloader, "_load", lambda: read.append(1) or house.load())
+    for _ in range(3):
+        house.look()
+    assert read == []
+    house.write(CHECK)
+    house.engine.refresh()
+    house.look()
+    assert read == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (CHECK + "[health.checks.disk]\nwarning = 700\n", "health.checks.disk.*warning = 700"),
+        (CHECK + "[health.checks.dis", "not valid TOML"),
+        (CHECK + "[helth]\ninterval = 3\n", "helth is not a setting"),
+        (CHECK + 'depends_on = ["nobody"]\n', "nobody"),
+    ],
+)
+def test_a_bad_file_is_refused_whole_and_told_once_with_file_and_key(house, text, said):
+    before = house.engine.settings
+    with structlog.testing.capture_logs() as told:
+        house.write(text)
+        house.look()
+    assert house.engine.settings is before
+    refusals = [entry for entry in told if entry["event"] == "settings.refused"]
+    assert len(refusals) == 1
+    assert str(house.file) in refusals[0]["problem"]
+    standing = house.engine.settings_standing
+    assert not standing.is_in_force
+    assert refusals[0]["problem"] in (standing.refused or "")
+    house.write(CHECK)
+    assert "shop" in house.checks
+    assert house.engine.settings_standing.is_in_force
+
+
+def test_a_file_that_is_gone_changes_nothing_until_it_is_back(house):
+    house.write(CHECK)
+    house.file.unlink()
+    house.look()
+    assert "shop" in house.checks
+    assert "is gone" in (house.engine.settings_standing.refused or "")
+    house.write(CHECK + "timeout = 3\n")
+    assert house.engine.settings_standing.refused is None
+    assert house.engine.settings.health.checks["shop"].timeout == 3
+
+
+def test_what_processes_are_built_around_waits_for_a_restart_and_the_rest_holds(house):
+    before = house.engine.settings
+    house.write(CHECK + "[database]\npool_size = 3\n[web]\nport = 9\n")
+    after = house.engine.settings
+    assert "shop" in house.checks
+    assert all(getattr(after, name) == getattr(before, name) for name in FIXED)
+    assert house.engine.settings_standing.waiting == ("database", "web")
+    house.write(CHECK)
+    assert house.engine.settings_standing.is_in_force
+
+
+def test_every_host_says_what_it_does_not_go_by(engine, house):
+    house.engine.__dict__["redis"] = engine.redis
+    settings_standing.tell(house.engine)
+    assert settings_standing.read(engine) == {}
+    house.write("nonsense")
+    settings_standing.tell(house.engine)
+    (told,) = settings_standing.read(engine).values()
+    assert "not valid TOML" in told["refused"]
+    house.write("")
+    settings_standing.tell(house.engine)
+    assert settings_standing.read(engine) == {}
+    del house.engine.__dict__["redis"]
+
+
+def test_without_a_file_there_is_nothing_to_look_at(make_settings):
+    engine = Engine(make_settings())
+    engine.refresh()
+    assert engine.settings_standing.is_in_force
