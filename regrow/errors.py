@@ -119,3 +119,7 @@ class RecoveryRefusedError(RegrowError):
 
 class ReportNotFoundError(RegrowError):
     """No report has this id."""
+
+
+class NoTimeError(RegrowError):
+    """This process got too little CPU to wait for an answer: nothing is known of who was asked."""

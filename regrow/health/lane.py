@@ -22,6 +22,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from regrow.clock import Clock
+from regrow.errors import NoTimeError
 
 if TYPE_CHECKING:
     from regrow.health.rules import Finding
@@ -42,10 +43,6 @@ _CUT_OFF = 0.85
 """The share of its timeout from which a probe may have been cut off; HTTP keeps a tenth to say so."""
 _LOOK_UPS = 32
 """Threads that look names up: a name server that is silent must not hold up the names of others."""
-
-
-class NoTimeError(Exception):
-    """This process got too little CPU to wait for the answer."""
 
 
 class Awaited(Protocol):

@@ -21,6 +21,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from regrow.clock import Clock
+from regrow.errors import NoTimeError
 from regrow.health.rules import Declared, Finding, Result, finding
 
 if TYPE_CHECKING:
@@ -222,7 +223,9 @@ class _Sweep:
         if not attempt.began:
             return  # its turn never came
         took = attempt.ended - attempt.began
-        if attempt.error is not None:
+        if isinstance(attempt.error, NoTimeError):
+            found = finding("unknown", "not judged: this process got too little CPU to wait for the answer")
+        elif attempt.error is not None:
             found = _not_made(attempt.task.check, attempt.error)
         elif attempt.found is not None and took <= attempt.timeout:
             # By its own clock: one that came back in time may be collected late.

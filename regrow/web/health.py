@@ -84,15 +84,15 @@ async def short(reader: TheReader, drain: TheDrain) -> JSONResponse:
 )
 async def detailed(reader: TheReader, since: TheStart, drain: TheDrain) -> HealthResponse:
     """Everything that is known: checks with their age, breakers, recovery, dead letters, jobs."""
-    checks, breakers, recovery, letters, runs, windows, settings = await asyncio.gather(
+    planned = asyncio.gather(reader.read(facts.maintenance), reader.read(facts.settings_standing))
+    checks, breakers, recovery, letters, runs = await asyncio.gather(
         reader.read(facts.overview),
         reader.read(facts.breakers),
         reader.read(facts.recovery),
         reader.read(facts.letters),
         reader.read(facts.latest_runs),
-        reader.read(facts.maintenance),
-        reader.read(facts.settings_standing),
     )
+    windows, settings = await planned
     engine = reader.engine
     now = engine.clock()
     status = overall(checks)

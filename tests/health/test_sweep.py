@@ -260,5 +260,5 @@ def test_when_this_process_gets_no_cpu_a_service_that_seems_silent_is_unknown_an
     found = sweep(Sweeper(1), [awaited("starving", starve, 5.0), awaited("silent", for_ever, 0.6)])
     assert (found["silent"].status, found["silent"].message) == (
         "unknown",
-        "could not be probed: NoTimeError",
+        "not judged: this process got too little CPU to wait for the answer",
     )
