@@ -8,11 +8,10 @@ import ssl
 import pytest
 from celery.app.defaults import DEFAULTS
 
-from regrow import startup
 from regrow.celery.messages import RawMessage, defect_of, event_id
 from regrow.celery.urls import broker_of, results_of, sentinel_of, socket_of
 from regrow.engine import Engine
-from regrow.errors import SettingsError, StoreUnavailableError
+from regrow.errors import SettingsError
 from regrow.redis_url import parse
 from worker import lifecycle
 from worker.configuration import ROUTES, configuration
@@ -79,46 +78,6 @@ def test_sentinels_over_tls_are_put_into_kombus_form() -> None:
 def test_a_cluster_is_refused_where_celery_would_have_to_speak_to_it(of, setting) -> None:
     with pytest.raises(SettingsError, match=rf"celery\.{setting}: a Redis Cluster cannot"):
         of("redis+cluster://one,two")
-
-
-def test_the_gate_says_what_it_waits_for_and_goes_on_when_it_comes() -> None:
-    answers = iter([StoreUnavailableError("refused"), StoreUnavailableError("refused"), None])
-    slept: list[float] = []
-
-    def probe() -> None:
-        answer = next(answers)
-        if answer:
-            raise answer
-
-    startup.wait_until_there({"redis": probe}, timeout=60, interval=5, sleep=slept.append, now=lambda: 0.0)
-    assert slept == [5, 5]
-
-
-def test_the_gate_gives_up_with_the_reason_and_the_remedy() -> None:
-    clock = iter(range(0, 1000, 4))
-
-    def away() -> None:
-        raise StoreUnavailableError("connection refused")
-
-    with pytest.raises(startup.DependencyMissingError) as told:
-        startup.wait_until_there(
-            {"redis": lambda: None, "database": away},
-            timeout=10,
-            interval=5,
-            sleep=lambda _: None,
-            now=lambda: float(next(clock)),
-        )
-    assert "waited 10 s for database, in vain. database: connection refused" in str(told.value)
-    assert "redis" not in str(told.value)
-    assert "STARTUP_TIMEOUT" in str(told.value)
-
-
-def test_a_wrong_password_is_not_waited_for() -> None:
-    def broken() -> None:
-        raise ValueError("not an outage")
-
-    with pytest.raises(ValueError, match="not an outage"):
-        startup.wait_until_there({"database": broken}, timeout=10, interval=5)
 
 
 GOOD = {"task": "t", "id": "i"}
