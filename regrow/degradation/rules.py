@@ -126,6 +126,11 @@ def step(before: Course | None, score: Score, rules: Rules, now: int) -> Course:
     return Course(LEVELS[rank], now, (kept[0], kept[1], kept[2], kept[3]))
 
 
+def rest(before: Course, now: int) -> Course:
+    """The course that goes on while by plan nothing is measured; afterwards its clocks begin again."""
+    return Course(before.level, now)
+
+
 def _since(before: Course, score: Score, rules: Rules, now: int, *, unbroken: bool) -> Sequence[int | None]:
     """When each boundary began to want to change sides; None where it does not."""
     found: list[int | None] = []

@@ -24,7 +24,7 @@ from regrow.degradation import kept
 from regrow.degradation.kept import PastChange
 from regrow.degradation.levels import Level, named
 from regrow.degradation.permits import checked
-from regrow.degradation.rules import NOTHING_KNOWN, Course, Reading, Rules, Score, score_of, step
+from regrow.degradation.rules import NOTHING_KNOWN, Course, Reading, Rules, Score, rest, score_of, step
 from regrow.degradation.state import Change, Order, Policy, State, newer, seen, settled
 from regrow.degradation.store import LevelStore
 from regrow.engine import Engine
@@ -42,7 +42,7 @@ class CheckLike(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def status(self) -> str: ...
+    def counts_as(self) -> str: ...
     @property
     def required(self) -> bool: ...
     @property
@@ -111,14 +111,18 @@ def evaluate(engine: Engine, checks: Iterable[CheckLike]) -> dict[str, Any]:
 
     Returns the job's summary. StoreUnavailableError when Redis is away.
     """
+    checks = list(checks)
     score = score_of(readings(engine, checks))
+    resting = _rests(engine, checks)
     rules, policy = rules_of(engine), policy_of(engine)
     store = LevelStore(engine.redis)
     ordered, written = _kept(engine)
 
     def work(before: State | None, now: int) -> tuple[Course, Score, Order | None]:
         order = newer(before.order if before else None, ordered)
-        return step(before.course if before else None, score, rules, now), score, order
+        course = before.course if before else None
+        after = rest(course, now) if resting and course else step(course, score, rules, now)
+        return after, score, order
 
     state, change = _replace(store, work, policy, _remembered(written))
     told = _write(engine, store, state, written)
@@ -196,18 +200,27 @@ def prune(engine: Engine) -> int:
 
 
 def readings(engine: Engine, checks: Iterable[CheckLike]) -> list[Reading]:
-    """The checks with their weights. What is under maintenance is left out: nobody expects it to be up."""
-    chosen = engine.settings.degradation
+    """The checks by what is confirmed of them, with their weights.
 
-    def weight(check: CheckLike) -> float:
-        usual = chosen.required_weight if check.required else chosen.optional_weight
-        return chosen.weights.get(check.name, usual)
-
+    What is under maintenance is left out: nobody expects it to be up.
+    """
     return [
-        Reading(check.name, check.status, weight(check), check.required)
+        Reading(check.name, check.counts_as, _weight(engine, check), check.required)
         for check in checks
         if check.maintenance is None
     ]
+
+
+def _weight(engine: Engine, check: CheckLike) -> float:
+    chosen = engine.settings.degradation
+    usual = chosen.required_weight if check.required else chosen.optional_weight
+    return chosen.weights.get(check.name, usual)
+
+
+def _rests(engine: Engine, checks: Iterable[CheckLike]) -> bool:
+    """Whether every check that weighs anything is under maintenance: by plan nothing is known then."""
+    weighty = [check for check in checks if _weight(engine, check) > 0]
+    return bool(weighty) and all(check.maintenance is not None for check in weighty)
 
 
 def rules_of(engine: Engine) -> Rules:

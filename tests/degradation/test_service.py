@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from regrow.degradation import service
 from regrow.degradation.store import CHANGES, STATE, LevelStore
 from regrow.engine import Engine
 from regrow.errors import SettingsError, StoreUnavailableError
+from regrow.health.rules import Declared, Result, Standing, view
 from tests.degradation.conftest import Check, checks
 
 TEN = "abcdefghij"
@@ -85,6 +87,32 @@ def test_weights_say_what_a_check_costs(make_settings, redis_url, sqlite_url):
 def test_what_is_under_maintenance_costs_nothing(at_once):
     told = [*checks(), Check("move", "unhealthy", required=True, maintenance="sunday")]
     assert service.evaluate(at_once, told)["score_low"] == 100.0
+
+
+def test_one_probe_that_failed_and_is_not_confirmed_costs_nothing_and_flapping_is_half_a_failure(at_once):
+    declared = Declared("db", "database", 60.0, 5.0, required=True, failures=3)
+    now = at_once.clock()
+    failed = Result("db", "unhealthy", "away", 0.1, now, 60.0)
+    assert service.evaluate(at_once, [view(declared, failed, now, Standing("healthy"))])["level"] == "normal"
+    flaps = view(declared, failed, now, Standing("healthy", flapping=True))
+    assert service.evaluate(at_once, [flaps])["score_low"] == 50.0
+    down = view(declared, failed, now, Standing("unhealthy"))
+    assert service.evaluate(at_once, [down])["level"] == "critical"
+
+
+def test_while_everything_is_under_maintenance_the_level_stays_as_it_was(at_once):
+    planned = [replace(check, maintenance="sunday") for check in checks(*TEN)]
+    assert service.evaluate(at_once, checks())["level"] == "normal"
+    for _ in range(2):
+        assert service.evaluate(at_once, planned)["level"] == "normal"
+    assert service.status(at_once).known
+    service.evaluate(at_once, checks("a", "b", "c"))
+    assert service.evaluate(at_once, planned)["level"] == "moderate"
+    assert service.evaluate(at_once, [])["level"] == "moderate", "no checks at all: nothing is known"
+
+
+def test_a_window_over_everything_from_the_first_look_on_vouches_for_nothing(at_once):
+    assert service.evaluate(at_once, [Check("a", maintenance="sunday")])["level"] == "minor"
 
 
 def test_what_a_person_sets_holds_until_it_is_cleared_and_leaves_its_traces(each_at_once):
