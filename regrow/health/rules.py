@@ -328,6 +328,19 @@ def overview(views: Collection[CheckView], now: datetime) -> Overview:
     return Overview(status, _reason(checks), now, checks)
 
 
+def hanging(checks: Collection[CheckView]) -> dict[str, str]:
+    """The checks that need no word of their own, each with the one that speaks for it: its cause.
+
+    A cause that is still called healthy itself (its failure is not confirmed yet) speaks for nobody.
+    """
+    words = {check.name: check.word for check in checks}
+    return {
+        check.name: check.cause
+        for check in checks
+        if check.cause is not None and words.get(check.cause, "healthy") != "healthy"
+    }
+
+
 def _silence(checks: tuple[CheckView, ...]) -> str:
     ages = [check.age for check in checks if check.age is not None]
     if not ages:
@@ -339,14 +352,15 @@ def _silence(checks: tuple[CheckView, ...]) -> str:
 
 def _reason(checks: tuple[CheckView, ...]) -> str:
     """Who is not well, the roots by name and those that hang on them by number."""
+    behind = hanging(checks)
     planned = [check.name for check in checks if check.maintenance and check.counts_as != "healthy"]
     told = [check for check in checks if check.name not in planned]
     named: dict[str, list[str]] = {}
     for word in (*_WORST_FIRST, "flapping"):
-        if found := [check.name for check in told if check.word == word and check.cause is None]:
+        if found := [check.name for check in told if check.word == word and check.name not in behind]:
             named[word] = found
     named.pop("healthy", None)
-    because = Counter(check.cause for check in told if check.cause is not None)
+    because = Counter(behind[check.name] for check in told if check.name in behind)
     parts = [f"{word}: {', '.join(names)}" for word, names in named.items()]
     parts += [f"because of {cause}: {count} more" for cause, count in because.items()]
     parts += [f"in maintenance: {', '.join(planned)}"] if planned else []

@@ -13,7 +13,7 @@ from typing import Any
 from regrow.breakers import BreakerStatus
 from regrow.dead_letters.ledger import Ledger
 from regrow.degradation.service import Status as LevelStatus
-from regrow.health.rules import Overview, Status
+from regrow.health.rules import Overview, Status, hanging
 from regrow.metrics import LetterCounts
 from regrow.recovery.service import ServiceStatus
 from regrow.web.jobs import JobView
@@ -80,9 +80,10 @@ def _of_checks(overview: Overview) -> Iterator[Notice]:
             "checks",
         )
         return
-    because = Counter(check.cause for check in overview.checks if check.cause is not None)
+    behind = hanging(overview.checks)
+    because = Counter(behind.values())
     for check in overview.checks:
-        if check.word == "healthy" or check.cause is not None:
+        if check.word == "healthy" or check.name in behind:
             continue  # who is down because of another is counted there
         what = f"{check.name} is {check.word}"
         if check.maintenance is not None:

@@ -119,10 +119,10 @@ async def _nothing() -> Fact[Overview]:
 
 
 def _stored(checks: Fact[Overview], name: str) -> str:
-    """The status of a check as it was last seen; a request runs none."""
+    """What is confirmed of a check: one failed probe takes no process out; a request runs none."""
     if isinstance(checks, Unknown):
         return "unknown"
-    return next((check.status for check in checks.value.checks if check.name == name), "unknown")
+    return next((check.confirmed for check in checks.value.checks if check.name == name), "unknown")
 
 
 def overall(checks: Fact[Overview]) -> str:

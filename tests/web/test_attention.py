@@ -13,6 +13,7 @@ from regrow.dead_letters.ledger import Account, Entry, Ledger
 from regrow.dead_letters.sources import SourceCounts
 from regrow.degradation.levels import Level
 from regrow.degradation.service import Status as LevelStatus
+from regrow.health import rules
 from regrow.health.rules import CheckView, Overview
 from regrow.jobs import JOBS, JobRun
 from regrow.metrics import LetterCounts
@@ -223,6 +224,16 @@ def test_checks_that_are_down_because_of_another_are_counted_with_it_and_flappin
         ("unhealthy", "check-0 is unhealthy, and 20 checks because of it"),
         ("degraded", "check-21 is flapping"),
     ]
+
+
+def test_a_check_that_is_down_speaks_for_itself_while_its_cause_is_not_confirmed() -> None:
+    parent, child = checks("healthy", "unhealthy").value.checks
+    seen = rules.overview(
+        (dataclasses.replace(parent, status="unhealthy"), dataclasses.replace(child, cause=parent.name)), NOW
+    )
+    assert seen.message == "unhealthy: check-1; not confirmed yet: check-0"
+    (notice,) = told(checks=Known(seen))
+    assert (notice.status, notice.what) == ("unhealthy", "check-1 is unhealthy")
 
 
 def test_what_is_bad_by_plan_is_no_alarm() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 
 import sqlalchemy as sa
 
@@ -11,6 +12,8 @@ from regrow.drain import record
 from regrow.drain.record import Course
 from regrow.engine import Engine
 from regrow.health import service
+from regrow.health.keeping import keep
+from regrow.health.rules import Result, Status
 from regrow.reports.service import generate
 from tests.web.conftest import KEY, MakeClient, MakeEngine
 
@@ -101,3 +104,20 @@ def test_readiness_is_of_what_is_required_and_shows_what_is_optional(
     ready = client.get("/health/ready")
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
     assert ready.json()["optional"]["nowhere"] not in {"healthy", "degraded"}
+
+
+def test_one_failed_probe_takes_no_process_out_before_it_is_confirmed(
+    make_client: MakeClient, make_engine: MakeEngine, redis_url: str, sqlite_url: str
+):
+    named = {"REGROW_STARTUP__REQUIRED": '["disk"]', "REGROW_HEALTH__CHECKS__DISK__FAILURES": "2"}
+    engine = make_engine(redis_url, sqlite_url, **named)
+    client = make_client(engine=engine)
+
+    def ready_after(status: Status, seconds: float) -> int:
+        at = engine.clock() + timedelta(seconds=seconds)
+        keep(engine, [Result("disk", status, "", 0.1, at, 60.0)], service.graph_of(engine.settings))
+        return client.get("/health/ready").status_code
+
+    assert ready_after("healthy", -2) == 200
+    assert ready_after("unhealthy", -1) == 200
+    assert ready_after("unhealthy", 0) == 503
