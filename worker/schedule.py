@@ -33,18 +33,11 @@ TASKS = {
     "prune_history": "regrow.jobs.prune_history",
 }
 """The name of each interval in ``[schedule]``, and the task it starts."""
-OF_SERVICES = ("recover_services", "probe_open_services")
-"""Sent only where ``[recovery.services]`` declares one."""
 
 
 def entries(settings: Settings) -> dict[str, dict[str, Any]]:
     """Celery's ``beat_schedule``. Jobs take their arguments from the settings, not from here."""
-    idle = () if settings.recovery.services else OF_SERVICES
-    return {
-        name: entry(task, float(getattr(settings.schedule, name)))
-        for name, task in TASKS.items()
-        if name not in idle
-    }
+    return {name: entry(task, float(getattr(settings.schedule, name))) for name, task in TASKS.items()}
 
 
 def entry(task: str, interval: float) -> dict[str, Any]:

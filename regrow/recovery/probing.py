@@ -58,7 +58,9 @@ def probe_open_services(engine: Engine) -> dict[str, Any]:
         for name, service in services(engine.settings).items()
         if service.breaker and _can_be_tested(service) and not service.handler.dry_run
     }
-    breakers = look_at_breakers(engine, declared) if declared else {}
+    if not declared:
+        return {"open": 0, "tested": 0, "recovered": [], "hanging": 0}
+    breakers = look_at_breakers(engine, declared)
     waiting = {name: s for name, s in declared.items() if is_open(breakers.get(s.breaker or ""))}
     chosen = [service for service in waiting.values() if _claim(engine, service)]
     sweeper = _sweepers.setdefault(engine, Sweeper(engine.settings.health.concurrency))

@@ -34,9 +34,11 @@ def start_recoveries(engine: Engine) -> dict[str, Any]:
     whose course went on), ``lost`` (names whose worker died). StoreUnavailableError without the database.
     """
     declared = services(engine.settings)
+    if not declared:
+        return {"services": 0, "down": 0, "locked": [], "due": 0, "begun": [], "changed": [], "lost": []}
     store = Recoveries(engine.database)
-    courses = {name: Course() for name in declared} | store.courses() if declared else {}
-    seen = look(engine, declared, courses) if declared else {}
+    courses = {name: Course() for name in declared} | store.courses()
+    seen = look(engine, declared, courses)
     changed, lost = [], []
     for name, service in declared.items():
         before = courses[name]

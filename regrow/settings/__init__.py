@@ -57,6 +57,7 @@ __all__ = [
     "Settings",
     "TempFileRoot",
     "TempFilesSettings",
+    "contradictions",
     "load_settings",
     "redacted",
 ]
@@ -83,7 +84,7 @@ def load_settings(
         settings = Settings.model_validate(layers.values)
     except ValidationError as error:
         raise SettingsError("\n".join(explain(layers, error))) from None
-    if problems := list(_contradictions(layers, settings)):
+    if problems := list(contradictions(layers, settings)):
         raise SettingsError("\n".join(problems))
     return settings
 
@@ -93,8 +94,8 @@ def _running_profile(layers: Layers) -> str | None:
     return read_stack_env(Path(str(layers.get(("home",)) or "var"))).get("REGROW_PROFILE")
 
 
-def _contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
-    """Values that are well in themselves and not beside each other."""
+def contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
+    """Values that are well in themselves and not beside each other: one line each, with place and remedy."""
     soft, hard = settings.celery.task_soft_time_limit, settings.celery.task_time_limit
     if soft >= hard:
         origin = layers.latest(("celery", "task_soft_time_limit"), ("celery", "task_time_limit"))

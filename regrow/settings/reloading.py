@@ -5,7 +5,8 @@ inode are compared. A file that cannot be used is refused with the same words as
 what was in force stays in force.
 
 What processes are built around does not change under them: those sections (``FIXED``) wait for a restart, and
-that is told too. Secrets in files of their own, and the environment, are read again with the file.
+that is told too. Where the rest of the file contradicts what stays in force, all of it waits. Secrets in
+files of their own, and the environment, are read again with the file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from pathlib import Path
 import structlog
 
 from regrow.errors import SettingsError
+from regrow.settings import contradictions
 from regrow.settings.models import Settings
+from regrow.settings.sources import Layers
 
 logger = structlog.get_logger(__name__)
 
@@ -91,15 +94,18 @@ class Reloader:
             for line in str(error).splitlines():
                 logger.error("settings.refused", problem=line, remedy="what was in force stays in force")  # noqa: TRY400
             return None
-        waiting = tuple(name for name in FIXED if getattr(new, name) != getattr(current, name))
-        changed = [
-            name
-            for name in Settings.model_fields
-            if name not in FIXED and getattr(new, name) != getattr(current, name)
-        ]
+        changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(current, name)]
+        waiting = tuple(name for name in FIXED if name in changed)
+        merged = new.model_copy(update={name: getattr(current, name) for name in FIXED})
+        if problems := list(contradictions(Layers(), merged)):
+            # The file is well and holds after a restart; half of it would not be.
+            self.standing = Standing(str(self._file), None, tuple(changed))
+            logger.warning("settings.waiting", waiting_for_restart=changed, problem="; ".join(problems))
+            return None
         self.standing = Standing(str(self._file), None, waiting)
-        logger.info("settings.reloaded", sections=changed, waiting_for_restart=list(waiting))
-        return new.model_copy(update={name: getattr(current, name) for name in FIXED})
+        taken = [name for name in changed if name not in FIXED]
+        logger.info("settings.reloaded", sections=taken, waiting_for_restart=list(waiting))
+        return merged
 
     def _read(self, seen: Signature) -> Settings:
         if seen is None:

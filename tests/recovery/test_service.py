@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from regrow import breakers
 from regrow.breakers.history import monitor, past
 from regrow.database.tables import audit, check_results
+from regrow.engine import Engine
 from regrow.errors import RecoveryRefusedError, ServiceNotFoundError
 from regrow.health.rules import Result
 from regrow.health.service import run_due
@@ -19,6 +20,7 @@ from regrow.health.store import KeptResults
 from regrow.recovery import service
 from regrow.recovery.model import ACTOR
 from regrow.recovery.store import Recoveries
+from tasks.recovery import probe_open_services, recover_services
 from tests.recovery.conftest import state, trip
 
 
@@ -44,6 +46,14 @@ def tick(engine):
     """One scheduled look, and the attempts that it sends."""
     summary = service.start_recoveries(engine)
     return summary, [service.attempt(engine, name) for name in engine.sender.taken()]
+
+
+def test_without_a_declared_service_a_tick_opens_no_store_and_is_silent(make_settings, monkeypatch):
+    engine = Engine(make_settings())
+    monkeypatch.setattr("tasks.recovery.get_engine", lambda: engine)
+    recover_services()
+    probe_open_services()
+    assert not {"database", "redis", "patient_redis"} & set(engine.__dict__)
 
 
 class TestFromOpeningToEnd:

@@ -41,19 +41,28 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path):
-    file = tmp_path / "regrow.toml"
-    file.write_text("")
-    made = House(
-        file,
-        {
+def make_house(tmp_path):
+    made = []
+
+    def make(text):
+        file = tmp_path / "regrow.toml"
+        file.write_text(text)
+        environ = {
             "REGROW_PROFILE": "testing",
             "REGROW_REDIS_URL": "redis://127.0.0.1:1/0",
             "REGROW_DATABASE_URL": f"sqlite:///{tmp_path / 'x'}",
-        },
-    )
-    yield made
-    made.engine.close()
+        }
+        made.append(House(file, environ))
+        return made[-1]
+
+    yield make
+    for house in made:
+        house.engine.close()
+
+
+@pytest.fixture
+def house(make_house):
+    return make_house("")
 
 
 def test_a_changed_file_holds_from_the_next_look_on(house):
@@ -124,6 +133,40 @@ def test_what_processes_are_built_around_waits_for_a_restart_and_the_rest_holds(
     assert all(getattr(after, name) == getattr(before, name) for name in FIXED)
     assert house.engine.settings_standing.waiting == ("database", "web")
     house.write(CHECK)
+    assert house.engine.settings_standing.is_in_force
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "waiting", "problem"),
+    [
+        (CHECK + '[startup]\nrequired = ["shop"]\n', "", ("startup", "health"), "startup.required"),
+        (
+            "",
+            '[brokers.b]\nurl = "amqp://h//"\n[health.checks.shop]\nkind = "queue"\nbroker = "b"\n',
+            ("brokers", "health"),
+            "health.checks.shop.broker",
+        ),
+        (
+            "[celery]\ntask_time_limit = 900\ntask_soft_time_limit = 100\n",
+            CHECK + '[recovery.services.shop]\nkind = "command"\nargv = ["x"]\ntimeout = 150\n',
+            ("celery", "health", "recovery"),
+            "celery.task_soft_time_limit",
+        ),
+    ],
+)
+def test_a_file_whose_halves_need_each_other_waits_as_a_whole(make_house, before, after, waiting, problem):
+    house = make_house(before)
+    settings = house.engine.settings
+    with structlog.testing.capture_logs() as told:
+        house.write(after)
+        house.look()
+    assert house.engine.settings is settings
+    standing = house.engine.settings_standing
+    assert (standing.refused, set(standing.waiting)) == (None, set(waiting))
+    (line,) = [entry for entry in told if entry["event"].startswith("settings.")]
+    assert line["event"] == "settings.waiting"
+    assert problem in line["problem"]
+    house.write(before)
     assert house.engine.settings_standing.is_in_force
 
 

@@ -17,11 +17,7 @@ from worker import schedule
 from worker.celery import make_app
 
 JOB = "regrow.health.health_check_monitoring"
-CONTROL = [
-    task
-    for name, task in schedule.TASKS.items()
-    if "dead_letters" not in task and name not in schedule.OF_SERVICES
-]
+CONTROL = [task for task in schedule.TASKS.values() if "dead_letters" not in task]
 """What goes to the queue that these tests look into."""
 
 
@@ -39,7 +35,7 @@ def test_every_scheduled_job_is_a_task_of_ours_and_expires_when_the_next_is_due(
     app = make_app(Engine(settings))
     app.loader.import_default_modules()
     entries = schedule.entries(settings)
-    assert set(entries) == set(type(settings.schedule).model_fields) - set(schedule.OF_SERVICES)
+    assert set(entries) == set(type(settings.schedule).model_fields)
     for name, entry in entries.items():
         assert entry["task"] in app.tasks, name
         assert entry["options"]["expires"] == entry["schedule"] == getattr(settings.schedule, name)
