@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import time
 from typing import Any
 
 import celery
@@ -23,6 +24,23 @@ QUICK = {"REGROW_CELERY__WATCHDOG_TIMEOUT": "12"}
 """Heartbeats come every 2 s."""
 
 
+class Timeline:
+    """Prints what happened, in seconds from the last fault (``pytest -s``); docs/health.md quotes it."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._last = ""
+
+    def fault(self, what: str) -> None:
+        self._began = time.monotonic()
+        self.say(what)
+
+    def say(self, what: str) -> None:
+        if what != self._last:
+            self._last = what
+            print(f"{time.monotonic() - self._began:5.1f} s  {what}")
+
+
 class Look:
     """Probes until it sees what a test waits for."""
 
@@ -31,9 +49,11 @@ class Look:
         self.check = CeleryWorkerCheck.model_validate(given)
         self.settings = settings
         self.found: Finding | None = None
+        self.timeline = Timeline()
 
     def now(self) -> Finding:
         self.found = probe_of(self.check, self.settings)()
+        self.timeline.say(f"{self.found.data['verdict']} ({self.found.status})")
         return self.found
 
     def until(self, verdict: str, said: str = "", seconds: float = 40) -> Finding:
@@ -70,6 +90,7 @@ def test_a_worker_that_gets_on_is_healthy_then_saturated_then_wedged_with_its_pi
         remote(around).control.purge()
         for number in range(8):
             around.send("test.work", f"long{number}", 600)
+        look.timeline.fault("both children in a task of ten minutes, six more wait")
         wedged = look.until("wedged", "all 2 of its children are busy")
         assert wedged.status == "unhealthy"
         (evidence,) = wedged.data["workers"]
@@ -94,10 +115,12 @@ def test_a_worker_that_takes_no_more_is_wedged_and_one_that_was_stopped_is_dead(
         assert deserted.status == "unhealthy"
         for queue in ("regrow.control", "regrow.redrive"):
             control.cancel_consumer(queue, destination=["worker@test"])
+        look.timeline.fault("the worker takes from no queue, a message waits")
         around.send("test.work", "nobody")
         stopped = look.until("wedged", "it takes from no queue")
         assert (stopped.status, stopped.data["workers"][0]["pong"]) == ("unhealthy", True)
         assert stopped.data["workers"][0]["queues"] == []
+        look.timeline.fault("SIGSTOP")
         program.signal(signal.SIGSTOP)
         dead = look.until("dead", "no sign of life for")
         assert (dead.status, dead.data["workers"][0]["pong"]) == ("unhealthy", False)
@@ -111,6 +134,7 @@ def test_without_its_broker_a_worker_is_unknown_and_not_dead(
     with running(worker(around)) as program:
         ready(program)
         look.until("healthy")
+        look.timeline.fault("the broker is killed")
         own_redis.kill()
         found = look.now()
         assert (found.status, found.data["verdict"]) == ("unknown", "unknown"), found
@@ -191,19 +215,25 @@ def test_a_beat_that_hangs_or_sends_nothing_is_stalled_and_one_that_was_killed_i
     settings = make_settings(around.redis_url)
     probe = probe_of(CeleryBeatCheck(kind="celery_beat", max_age=5.0), settings)
 
+    timeline = Timeline()
+
     def says(status: str, verdict: str, said: str) -> bool:
         found = probe()
+        timeline.say(f"{found.data['verdict']} ({found.status})")
         return (found.status, found.data["verdict"], said in found.message) == (status, verdict, True)
 
     with running(beat(around)) as program:
         eventually(lambda: says("healthy", "ticking", "1 alive"), 40, every=0.5, what="it ticks")
+        timeline.fault("beat ticks and sends nothing")
         around.traces.set("idle", 1)
         stalled = "ticks, and has sent nothing for"
         eventually(lambda: says("unhealthy", "stalled", stalled), 40, every=0.5, what="it sends nothing")
         around.traces.delete("idle")
         eventually(lambda: says("healthy", "ticking", "1 alive"), 40, every=0.5, what="it sends again")
+        timeline.fault("beat hangs in a tick")
         around.traces.set("freeze", 1)
         stalled = "the process lives, but has not ticked for"
         eventually(lambda: says("unhealthy", "stalled", stalled), 40, every=0.5, what="it hangs")
+        timeline.fault("beat is killed")
         program.signal(signal.SIGKILL)
         eventually(lambda: says("unhealthy", "dead", "no sign of life"), 40, every=0.5, what="it is gone")
