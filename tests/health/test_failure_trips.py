@@ -6,6 +6,7 @@ Each trip prints its timeline: seconds since the fault, and what the events and 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -149,6 +150,12 @@ def test_a_database_that_stops_and_comes_back_is_told_though_its_events_could_no
     own_mysql.kill()
     ours.until("database", "unhealthy")
     assert service.overview(ours.engine).status == "unhealthy"
+    # REGROW_TEST_OUTAGE=60: so many seconds of ticks without it.
+    for_good = time.monotonic() + float(os.environ.get("REGROW_TEST_OUTAGE", "0"))
+    while time.monotonic() < for_good:
+        ours.tick()
+        assert ours.word("database") == "unhealthy"
+        time.sleep(0.5)
     own_mysql.start()
     ours._say("MariaDB is back")
     ours.until("database", "healthy")
