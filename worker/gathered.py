@@ -13,6 +13,7 @@ from celery.app.task import Context
 from celery.exceptions import Reject
 from kombu.serialization import loads, prepare_accept_content
 
+from regrow.engine import get_engine
 from tasks import dead_letters
 from tasks.dead_letters import Call
 
@@ -49,6 +50,7 @@ AWAY = Answer(kept=False, away=True)
 
 def keep_together(messages: Sequence[Gathered]) -> list[Answer]:
     """Keep them in one transaction; an answer each, in order."""
+    get_engine().refresh()  # no task begins here, which would look for changed settings
     began = time.monotonic()
     calls = [_call(message) for message in messages]
     try:

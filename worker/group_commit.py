@@ -114,7 +114,12 @@ class Gatherer:
         return taken
 
     def _is_over(self, request: Any) -> bool:
-        if not request.revoked():  # also says so, and acknowledges
+        try:
+            if not request.revoked():  # also says so, and acknowledges
+                return False
+        except Exception as error:
+            # The result backend is away. To keep what was taken back harms nobody; to forget the group would.
+            log.warning("letters.not_revoked", task_id=request.id, error=repr(error))
             return False
         self.let_go([request])
         return True
@@ -243,11 +248,10 @@ def _is_plain(task: Any, request: Any) -> bool:
     """Whether it asks for no more than to run: limits of its own and what is to follow it are Celery's."""
     if not task.acks_late or any(request.time_limits):
         return False
-    try:
-        _, _, embedded = request.message.payload
-    except (TypeError, ValueError):
-        return False
-    return not any((embedded or {}).values())
+    body = request.message.payload
+    if not isinstance(body, list | tuple) or len(body) != 3:
+        return False  # of the first protocol, or broken
+    return not any((body[2] or {}).values())
 
 
 def _size(request: Any) -> int:

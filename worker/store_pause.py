@@ -101,13 +101,14 @@ class StorePause(bootsteps.StartStopStep):
         away = self._watch.away if self._watch is not None else None
         if consumer.task_consumer is None or (away is not None) == self._paused:
             return
-        self._paused = away is not None
+        pause = away is not None
         for queue in self._queues:
-            if self._paused:
+            if pause:
                 consumer.cancel_task_queue(queue)
             else:
                 consumer.add_task_queue(queue)
-        if self._paused:
+        self._paused = pause  # last: where the connection breaks in between, the next one does all of it
+        if pause:
             log.warning("capture.paused", queues=self._queues, error=away)
         else:
             log.info("capture.resumed", queues=self._queues)

@@ -76,11 +76,12 @@ class PoisonGuard:
         """
         if left := self.regrow_capturer.left_after(LAST_WAIT):
             log.error("letters.left_with_broker", count=left)
-        self._let_go()
+        while self._kept:
+            _at_the_end(self._kept.popleft())
         # Celery's own acknowledgements go through the loop as well; a closed hub has forgotten none of them.
         while self.hub is not None and (ready := self.hub._pop_ready()):  # noqa: SLF001 - as hub.close() does
             for callback in ready:
-                callback()
+                _at_the_end(callback)
         super().shutdown()  # type: ignore[misc]
 
     @cached_property
@@ -206,3 +207,11 @@ class PoisonGuard:
         if isinstance(error, KeyError):
             return False
         return isinstance(error, (*self.connection_errors, *self.channel_errors))
+
+
+def _at_the_end(callback: Callable[[], Any]) -> None:
+    """One that fails must not keep the connection from closing in order; its message is delivered again."""
+    try:
+        callback()
+    except Exception as error:
+        log.warning("message.not_acknowledged", error=repr(error))

@@ -45,12 +45,12 @@ class InHand:
             self._news.clear()
             with self._lock:
                 fresh, self._fresh = self._fresh, {}
-            if marks := {**_known_to_celery(), **fresh}:
-                try:
+            try:
+                if marks := {**_known_to_celery(), **fresh}:
                     self._tell(marks)
-                except Exception as error:
-                    # Their letters are waited for a little longer than the deadline, then sent again.
-                    log.warning("letter.not_marked", letters=len(marks), error=str(error))
+            except Exception as error:
+                # Their letters are waited for a little longer than the deadline, then sent again.
+                log.warning("letter.not_marked", fresh=len(fresh), error=str(error))
 
 
 def _known_to_celery() -> dict[str, Mark]:

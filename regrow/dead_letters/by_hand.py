@@ -35,7 +35,7 @@ def retry(engine: Engine, letter_or_event: str, *, actor: str, reason: str = "")
                 f"dead letter {letter.id} {letter.reason}; retry or discard that one first"
             )
         # Whoever retries it by hand wants it sent, useful or not.
-        store.move(connection, letter, Next(State.PENDING, due_at=now), now=now, useful_until=None)
+        store.move(connection, letter, Next(State.PENDING, due_at=now), now=now, useful_until=None, crashes=0)
         _audit(connection, now, actor, "dead_letter.retry", letter, reason)
         return letter
 

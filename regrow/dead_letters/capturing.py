@@ -142,8 +142,12 @@ def _keep(engine: Engine, connection: sa.Connection, chunk: Sequence[Capture]) -
 
 
 def _newest(connection: sa.Connection, keys: list[str]) -> dict[str, Newest]:
-    there = store.newest_of_keys(connection, keys)
-    return there | tombstones.newest_of_keys(connection, [key for key in keys if key not in there])
+    newest = store.newest_of_keys(connection, keys)
+    for key, purged in tombstones.newest_of_keys(connection, keys).items():
+        # An earlier generation may still be there: what is archived again is purged later.
+        if key not in newest or newest[key].generation < purged.generation:
+            newest[key] = purged
+    return newest
 
 
 def _join(

@@ -40,6 +40,8 @@ logger = structlog.get_logger(__name__)
 _ASK_EVERY = 0.5
 """Seconds between two looks at the circuit breakers."""
 _CLOSED = Gate()
+_BEHIND_ITS_KEY = 1.0
+"""Seconds until a service is asked again whose due letters all wait for another one of their order key."""
 _UNWRITTEN = 50
 """So many letters, or those of one second, may be published before it is written that they are."""
 _HANDED_OVER = {"outcome", "publish"}
@@ -173,7 +175,8 @@ def _turn(engine: Engine, service: str, gate: Gate, share: int, owner: str) -> _
     if len(batch) == given.granted:
         wait: float | None = given.wait
     else:
-        wait = 0.0 if left else None
+        # When nothing could be taken, what was left waits for one of its key that is on its way.
+        wait = (0.0 if batch else _BEHIND_ITS_KEY) if left else None
     return _Turn(len(batch), outcomes, wait, frozenset(away))
 
 

@@ -122,6 +122,7 @@ def _fail(
         now=now,
         attempts=past.redrives,
         waits=past.waits,
+        crashes=0,
         losses=past.of_class if kind is FailureClass.POISON else letter.losses,
         failure_class=kind if cause != NOTHING_KNOWN else letter.failure_class,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -145,6 +146,35 @@ def test_a_batch_that_parking_made_shorter_does_not_end_its_services_run(
     done = service.process_batch(engine, 3, held=free)
     assert done["dispatched"] == 5
     assert sorted(message.args[0] for _, message in post.home) == [0, 10, 11, 12, 13]
+
+
+def test_a_run_waits_for_a_line_whose_head_is_not_the_one_on_its_way(
+    engine: Engine, clock: Clock, post: Post
+) -> None:
+    """The head came in while a later letter was sent, as from a clock that is behind: asked once a second."""
+    service.capture_many(engine, [call(n, order_key="a") for n in range(2)])
+    clock.advance(60)
+    with engine.database.transaction() as connection:
+        later = sa.select(sa.func.max(dead_letters.c.id)).scalar_subquery()
+        newest = connection.execute(sa.select(later)).scalar()
+        connection.execute(
+            sa.update(dead_letters)
+            .where(dead_letters.c.id == newest)
+            .values(state="dispatched", inflight_key="a", deadline=clock.now + timedelta(hours=1))
+        )
+    pauses: list[float] = []
+    done = service.process_batch(engine, held=free, pause=pauses.append, elapsed=lambda: sum(pauses))
+    assert done["dispatched"] == 0
+    assert set(pauses) == {1.0}
+    assert sum(pauses) <= engine.settings.dead_letters.drain_budget + 1
+
+
+def test_a_letter_that_a_person_sends_again_is_no_suspect(engine: Engine) -> None:
+    event = service.capture(engine, call(1))
+    with engine.database.transaction() as connection:
+        connection.execute(sa.update(dead_letters).values(state="quarantined", crashes=rules.MOST_CRASHES))
+    service.retry(engine, event, actor="ann", reason="the worker is mended")
+    assert service.show(engine, event).letter.crashes == 0
 
 
 def test_letters_in_line_are_looked_at_some_at_a_time_and_none_is_forgotten_for_ever(

@@ -134,8 +134,22 @@ def test_what_needs_more_than_to_run_goes_alone() -> None:
     here, linked = Worker(), Request("linked", embedded=["next"])
     limited, unreadable = Request("limited"), Request("unreadable")
     limited.time_limits, unreadable.message.payload = (5, None), "?"
-    here.take(linked, limited, unreadable)
-    assert here.asked == [linked, limited, unreadable]
+    old = Request("of the first protocol")
+    old.message.payload = {"task": "t", "id": "i", "args": []}
+    here.take(linked, limited, unreadable, old)
+    assert here.asked == [linked, limited, unreadable, old]
+
+
+def test_a_group_goes_on_when_a_revoked_one_cannot_be_told_so() -> None:
+    def away() -> bool:
+        raise OSError("the result backend is away")
+
+    here, expired = Worker(), Request("expired")
+    expired.revoked = away
+    here.take(Request("a"), expired)
+    here.timers.pop()()
+    here.free()
+    assert here.groups == [["a", "expired"]]
 
 
 def test_while_captures_come_in_more_of_them_are_taken_unless_they_are_large() -> None:
