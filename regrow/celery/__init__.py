@@ -28,7 +28,7 @@ from regrow.celery.sender import CelerySender
 from regrow.celery.sinks import BrokerSink, SpoolSink, StoreSink
 from regrow.celery.tracing import keep_causes
 from regrow.errors import RegrowError
-from regrow.health.checks.broker import SENT_AT
+from regrow.headers import SENT_AT
 
 __all__ = [
     "BreakerAwareTask",

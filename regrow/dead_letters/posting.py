@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from regrow import headers
 from regrow.dead_letters.home import HEADER, Raw
 
 EFFECT_KEY = "regrow-effect-key"
@@ -76,6 +77,11 @@ def posting_of(
         {**own, HEADER: reference, EFFECT_KEY: effect_key},
         _from_json(properties) if isinstance(properties, Mapping) else {},
     )
+
+
+def sent_headers(at: datetime) -> dict[str, Any]:
+    """What says that a letter is sent home now: its first message may have said so long ago."""
+    return {SENT_AT: at.isoformat(), headers.SENT_AT: round(at.timestamp(), 3)}
 
 
 def _to_json(value: Any) -> Any:  # noqa: PLR0911 - one line a type

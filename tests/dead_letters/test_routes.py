@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from regrow import headers as known_headers
 from regrow.dead_letters import leasing, redriving, routes, service
 from regrow.dead_letters.home import HEADER, Raw
 from regrow.dead_letters.posting import EFFECT_KEY, kept_headers, posting_of
@@ -185,6 +186,23 @@ def test_a_task_on_another_broker_carries_no_callbacks_that_nobody_would_hear(fi
     assert (message.callbacks, message.errbacks) == ([], [])
     assert message.headers[HEADER] == f"{leased[0].letter.id}:{leased[0].token}"
     assert message.headers[EFFECT_KEY] == "order-7"
+
+
+def test_a_redriven_message_says_that_it_was_sent_now_not_when_its_first_one_was(find, post: Post) -> None:
+    route = find(message_type="invoice")
+    route.engine.database.upgrade()
+    service.capture(route.engine, call(message_type="invoice"))
+    leased = route.engine.database.run(
+        lambda c: leasing.lease(
+            c, "payments", owner="x", now=datetime(2100, 1, 1, tzinfo=UTC), seconds=9, limit=1
+        )
+    )
+    outbound = Outbound.of(leased[0])
+    first = {"task": "billing.send", "id": "abc", known_headers.SENT_AT: 5.0}
+    before = route.engine.clock().timestamp() - 1
+    route.send(dataclasses.replace(outbound, body=dataclasses.replace(outbound.body, headers=first)))
+    ((_, message),) = post.home
+    assert message.headers[known_headers.SENT_AT] > before
 
 
 @pytest.mark.parametrize("which", ["orders", "own"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from regrow.dead_letters.home import Raw
-from regrow.dead_letters.posting import SENT_AT, Posting, posting_of
+from regrow.dead_letters.posting import Posting, posting_of, sent_headers
 from regrow.dead_letters.route import Outbound, Place
 from regrow.dead_letters.routes.brokers import breaker_of, declared_broker
 from regrow.dead_letters.store import Letter
@@ -51,7 +51,7 @@ class Publication:
             reference=outbound.reference,
             effect_key=outbound.effect_key,
         )
-        headers = {**posting.headers, SENT_AT: self.engine.clock().isoformat()}
+        headers = {**posting.headers, **sent_headers(self.engine.clock())}
         self.engine.sender_on(self.broker).publish(replace(posting, headers=headers))
 
     def validate(self, outbound: Outbound) -> None:

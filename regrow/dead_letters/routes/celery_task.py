@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from regrow.dead_letters.home import Home, HomeMessage, compose
-from regrow.dead_letters.posting import EFFECT_KEY, SENT_AT
+from regrow.dead_letters.posting import EFFECT_KEY, sent_headers
 from regrow.dead_letters.route import Outbound, Place
 from regrow.dead_letters.routes.brokers import breaker_of
 from regrow.engine import Engine
@@ -58,5 +58,5 @@ class CeleryTask:
             # another one the header tells, in an app that has installed Regrow.
             callbacks=self.broker is None,
         )
-        own = {EFFECT_KEY: outbound.effect_key, SENT_AT: self.engine.clock().isoformat()}
+        own = {EFFECT_KEY: outbound.effect_key, **sent_headers(self.engine.clock())}
         return replace(message, headers={**message.headers, **own})

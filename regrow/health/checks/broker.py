@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from regrow.headers import SENT_AT
 from regrow.redis_url import kind_of
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ OWN_UNACKED = "regrow.unacked"
 """The hash in which our workers' transport keeps deliveries (``unacked_key`` in worker/configuration.py)."""
 UNACKED = "unacked"
 """Kombu's own name for it, which an app has that does not say otherwise."""
-SENT_AT = "regrow-sent"
-"""The header in which ``regrow.celery.install`` says when a task was sent, in epoch seconds."""
 
 _PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 """What kombu's Redis transport appends to a queue's name for each priority step."""
