@@ -152,19 +152,14 @@ def _chosen(component: str, settings: Settings) -> dict[str, CheckSettings]:
     """The checks that a name means. A check that is switched off can still be asked for by name."""
     checks = settings.health.checks
     if component == "all":
-        return {name: _quiet(check) for name, check in checks.items() if check.enabled}
+        return {name: check for name, check in checks.items() if check.enabled}
     if component in checks:
-        return {component: _quiet(checks[component])}
+        return {component: checks[component]}
     if kind := ALIASES.get(component):
-        same = [(name, _quiet(check)) for name, check in checks.items() if check.kind == kind]
-        return dict(same[:1]) or {component: _quiet(_of_kind(kind))}
+        same = [(name, check) for name, check in checks.items() if check.kind == kind]
+        return dict(same[:1]) or {component: _of_kind(kind)}
     known = sorted({*checks, *ALIASES, "all"})
     raise click.UsageError(f"no component is named {component!r}; known here: {', '.join(known)}.")
-
-
-def _quiet(check: CheckSettings) -> CheckSettings:
-    """Without pings: their heartbeats say enough of workers, and every container asks every few seconds."""
-    return check.model_copy(update={"ping": False}) if check.kind == "celery_worker" else check
 
 
 def _of_kind(kind: str) -> CheckSettings:
@@ -180,12 +175,12 @@ def _of_kind(kind: str) -> CheckSettings:
 def _probe(checks: Mapping[str, CheckSettings], settings: Settings) -> list[CheckView]:
     """Run the probes, all at once, each within its own timeout, and nothing beside them."""
     from regrow.clock import utc_now
-    from regrow.health.checks import probe_of
+    from regrow.health.checks import look_of
     from regrow.health.rules import declare, view
     from regrow.health.sweep import Sweeper, Task
 
     declared = {name: declare(name, check, settings.health.interval) for name, check in checks.items()}
-    tasks = [Task(declared[name], probe_of(check, settings)) for name, check in checks.items()]
+    tasks = [Task(declared[name], look_of(check, settings)) for name, check in checks.items()]
     sweeper = Sweeper(settings.health.concurrency)
     budget = 2 * max((check.timeout for check in checks.values()), default=0.0)
     batches = sweeper.sweep(tasks, utc_now, budget)

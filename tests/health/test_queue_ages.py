@@ -10,9 +10,11 @@ import pytest
 import redis
 
 import regrow.celery
-from regrow.health.checks import probe_of, since
-from regrow.health.checks.broker import SENT_AT, head_of, unacked_key
-from regrow.settings.checks import QueueCheck
+from regrow.headers import SENT_AT
+from regrow.health.checks import look_of, probe_of, since
+from regrow.health.checks.broker import head_of, unacked_key
+from regrow.health.checks.heartbeats import PREFIX
+from regrow.settings.checks import CeleryWorkerCheck, QueueCheck
 from tests.settings.test_errors import complaint
 
 
@@ -48,7 +50,7 @@ def test_what_does_not_say_so_is_as_old_as_we_have_seen_it_at_the_head(client, m
     client.lpush("jobs", message("a"))
     assert look(settings).data["oldest"] == 0
     assert look(settings).data["oldest"] >= 0
-    first = since.PREFIX + "queue:"
+    first = since.PREFIX + "queue::jobs,mails"
     client.hset(first, "jobs", json.dumps(["a", time.time() - 100]))
     assert look(settings).data["oldest"] >= 100
     client.rpop("jobs")
@@ -57,6 +59,29 @@ def test_what_does_not_say_so_is_as_old_as_we_have_seen_it_at_the_head(client, m
     client.rpop("jobs")
     assert look(settings).data["oldest"] is None
     assert not client.exists(first)
+
+
+def test_two_checks_of_one_broker_do_not_forget_each_others_queues(client, make_settings, redis_url):
+    settings = make_settings(redis_url)
+    client.lpush("jobs", message("a"))
+    look(settings, queues=["jobs"])
+    client.hset(since.PREFIX + "queue::jobs", "jobs", json.dumps(["a", time.time() - 100]))
+    look(settings, queues=["mails"])
+    assert look(settings, queues=["jobs"]).data["oldest"] >= 100
+
+
+def test_who_passes_by_wipes_nothing_that_the_sweep_remembers_of_workers(client, make_settings, redis_url):
+    settings = make_settings(redis_url, CELERY_BROKER_URL=redis_url)
+    check = CeleryWorkerCheck.model_validate({"kind": "celery_worker", "app": "shop", "queues": ["jobs"]})
+    client.lpush("jobs", message("a"))
+    mute = {"at": time.time(), "pid": 1, "node": "celery@shop", "state": "running", "app": "shop"}
+    client.set(f"{PREFIX}worker:celery@shop", json.dumps(mute))
+    client.sadd(f"{PREFIX}worker", "celery@shop")
+    memory = {node: json.dumps(["7", time.time() - 100]) for node in ("celery@shop", "celery@mute")}
+    client.hset(since.PREFIX + "worker:shop:jobs", mapping=memory)
+    (worker,) = look_of(check, settings)().data["workers"]
+    assert worker["stalled"] >= 100
+    assert client.hgetall(since.PREFIX + "worker:shop:jobs") == memory
 
 
 def test_an_app_with_regrow_says_when_it_sent_a_task(client, redis_url):
@@ -90,6 +115,8 @@ def test_a_first_sight_is_kept_while_the_mark_stays_and_clocks_that_jump_make_no
     assert ages(110, a="1", b="2") == {"a": 10, "b": 0}
     assert ages(90, a="1") == {"a": 0}, "our clock went back"
     assert ages(95, a="1", b="2") == {"a": 5, "b": 0}, "b was gone meanwhile"
+    assert ages(99, a=None, c=None) == {"a": 9, "c": 0}, "what is not known now is no change"
+    assert ages(102, a="1", c=None) == {"a": 12, "c": 3}
     client.hset(since.PREFIX + "test", "a", "junk")
     assert ages(96, a="1") == {"a": 0}
 

@@ -51,6 +51,11 @@ def probe_of(check: CheckSettings, settings: Settings) -> Callable[[], Finding]:
     return partial(_probe, check, settings)
 
 
+def look_of(check: CheckSettings, settings: Settings) -> Callable[[], Finding]:
+    """The same for who passes by and asks every few seconds: workers are not pinged, their heartbeats do."""
+    return partial(_look, check, settings) if check.kind == "celery_worker" else probe_of(check, settings)
+
+
 async def probe_async(check: CheckSettings, settings: Settings, clients: Clients) -> Finding:
     """The probe of a check of a kind in ``ASYNC``, with the clients of this event loop."""
     found: Finding = await _module(check.kind).probe(check, settings, clients)
@@ -61,6 +66,11 @@ def _probe(check: CheckSettings, settings: Settings) -> Finding:
     if check.kind in ASYNC:
         return _alone(check, settings)
     found: Finding = _module(check.kind).probe(check, settings)
+    return found
+
+
+def _look(check: CheckSettings, settings: Settings) -> Finding:
+    found: Finding = _module(check.kind).look(check, settings)
     return found
 
 

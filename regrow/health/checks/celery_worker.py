@@ -38,22 +38,40 @@ class Asked:
 
 
 def probe(check: CeleryWorkerCheck, settings: Settings) -> Finding:
+    return _found(check, settings, lasting=True)
+
+
+def look(check: CeleryWorkerCheck, settings: Settings) -> Finding:
+    """As :func:`probe`, for who passes by: nobody is pinged, and nothing is remembered for the next one."""
+    return _found(check.model_copy(update={"ping": False}), settings, lasting=False)
+
+
+def _found(check: CeleryWorkerCheck, settings: Settings, *, lasting: bool) -> Finding:
     url = settings.redis.url.get_secret_value()
     now = time.time()
     return heartbeats.asked(
         lambda: heartbeats.from_redis(url, "worker", check.timeout / 2, now),
-        lambda found: _looked(check, settings, [beat for beat in found if beat.app == check.app], now),
+        lambda found: _looked(
+            check, settings, [beat for beat in found if beat.app == check.app], now, lasting=lasting
+        ),
     )
 
 
-def _looked(check: CeleryWorkerCheck, settings: Settings, beats: Sequence[Heartbeat], now: float) -> Finding:
+def _looked(
+    check: CeleryWorkerCheck,
+    settings: Settings,
+    beats: Sequence[Heartbeat],
+    now: float,
+    *,
+    lasting: bool,
+) -> Finding:
     told, trouble = _queues(check, settings)
     asked = Asked()
     if check.ping and told is not None:
         asked = _asked(check, settings, beats, told)
     workers = [_worker(node, beats, asked, now) for node in _nodes(check, beats, asked)]
     waits = {worker.node: _waits(worker, told) for worker in workers}
-    stalled = _stalled(check, settings, workers, waits, now)
+    stalled = _stalled(check, settings, workers, waits, now, lasting=lasting)
     known = [replace(worker, stalled=stalled.get(worker.node)) for worker in workers]
     return verdict(check, known, waits, told, trouble or asked.trouble)
 
@@ -175,11 +193,17 @@ def _stalled(
     workers: Sequence[Worker],
     waits: Mapping[str, int | None],
     now: float,
+    *,
+    lasting: bool,
 ) -> dict[str, float]:
     """For how long work has been seen waiting for each worker while no task of it ended."""
-    marks = {worker.node: str(worker.done) for worker in workers if waits.get(worker.node)}
+    marks = {
+        worker.node: None if worker.done is None else str(worker.done)
+        for worker in workers
+        if waits.get(worker.node)
+    }
     url, name = settings.redis.url.get_secret_value(), f"worker:{check.app}:{','.join(check.queues)}"
-    return since.remembered(url, name, marks, now, check.timeout / 2)
+    return since.remembered(url, name, marks, now, check.timeout / 2, lasting=lasting)
 
 
 def _deserted(queues: Collection[str], working: Sequence[Worker]) -> list[str]:

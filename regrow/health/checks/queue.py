@@ -58,4 +58,5 @@ def _ages(check: QueueCheck, settings: Settings, heads: Mapping[str, Head], now:
     told = {name: max(0.0, now - head.sent_at) for name, head in heads.items() if head.sent_at is not None}
     marks = {name: head.mark for name, head in heads.items() if head.sent_at is None}
     url = settings.redis.url.get_secret_value()
-    return {**since.remembered(url, f"queue:{check.broker or ''}", marks, now, check.timeout), **told}
+    name = f"queue:{check.broker or ''}:{','.join(check.queues)}"
+    return {**since.remembered(url, name, marks, now, check.timeout), **told}
