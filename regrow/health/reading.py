@@ -43,17 +43,23 @@ def overview(engine: Engine) -> Overview:
     return found
 
 
-def states(engine: Engine, names: Collection[str] | None = None) -> dict[str, State]:
-    """What the results of each check amount to; of these checks, or of all. Empty with both stores away."""
+def states(engine: Engine, last: Mapping[str, Result] | None = None) -> dict[str, State]:
+    """What the results of each check amount to; empty with both stores away.
+
+    ``last``: the last results, of which the states are wanted; without it all are. The database is asked for
+    a state that Redis does not have, or not with that result: a Redis that came back may be behind.
+    """
     try:
         live = LiveStates(engine.redis).read()
     except StoreUnavailableError:
         live = {}
-    missing = None if names is None else set(names) - set(live)
-    if missing == set():
-        return live
+    doubtful = None
+    if last is not None:
+        doubtful = {name for name, result in last.items() if name not in live or live[name].at < result.at}
+        if not doubtful:
+            return live
     try:
-        return newest_of(live, KeptStates(engine.database).read(missing))
+        return newest_of(live, KeptStates(engine.database).read(doubtful))
     except StoreUnavailableError:
         return live
 

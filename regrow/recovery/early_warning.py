@@ -30,7 +30,7 @@ WINDOW = timedelta(minutes=30)
 HORIZON = 1800.0
 """Seconds ahead in which a crossing is worth a word; a subject is told once in that time."""
 _KEPT = 64
-_TIMED = frozenset({"http", "tcp", "redis", "database"})
+_TIMED = frozenset({"http", "tcp", "redis", "database", "mysql"})
 
 
 @dataclass(frozen=True)

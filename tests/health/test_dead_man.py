@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from regrow.engine import Engine
 from regrow.health import dead_man
+from regrow.health.rules import Result
+from regrow.health.store import LiveResults
 from regrow.settings import redacted
 from tasks import health as tasks
 from tests.servers import free_port
@@ -36,21 +39,43 @@ def listener():
     server.server_close()
 
 
-def telling(make_settings, url):
-    return dead_man.tell(Engine(make_settings(REGROW_HEALTH__DEAD_MAN_URL=url)))
+@pytest.fixture
+def telling(make_settings, redis_url, sqlite_url):
+    """Tells at a URL, when the disk was last found so, so many seconds ago."""
+    made = []
+
+    def tell(url, status="healthy", age=0.0):
+        engine = Engine(make_settings(redis_url, sqlite_url, REGROW_HEALTH__DEAD_MAN_URL=url))
+        made.append(engine)
+        at = engine.clock() - timedelta(seconds=age)
+        LiveResults(engine.redis, 10, 600).write([Result("disk", status, "", 0.1, at, 60.0)])
+        return dead_man.tell(engine)
+
+    yield tell
+    for engine in made:
+        engine.close()
 
 
-def test_somebody_is_told_where_the_settings_say(make_settings, listener):
+def test_somebody_is_told_where_the_settings_say(make_settings, telling, listener):
     url, heard = listener
     assert dead_man.tell(Engine(make_settings())) is False
-    assert telling(make_settings, f"{url}/s3cret") is True
+    assert telling(f"{url}/s3cret") is True
     assert heard == ["/s3cret"]
 
 
+@pytest.mark.parametrize(
+    ("status", "age", "told"), [("unknown", 0, 0), ("healthy", 600, 0), ("unhealthy", 0, 1)]
+)
+def test_who_knows_nothing_of_any_check_gives_no_sign_of_life(telling, listener, status, age, told):
+    url, heard = listener
+    assert telling(url, status, age) is bool(told)
+    assert len(heard) == told
+
+
 @pytest.mark.parametrize("path", ["gone-s3cret", None])
-def test_a_word_that_nobody_hears_is_logged_without_its_address(make_settings, listener, capsys, path):
+def test_a_word_that_nobody_hears_is_logged_without_its_address(telling, listener, capsys, path):
     url = f"{listener[0]}/{path}" if path else f"http://127.0.0.1:{free_port()}/s3cret"
-    assert telling(make_settings, url) is False
+    assert telling(url) is False
     told = capsys.readouterr()
     assert "dead_man.not_told" in told.out + told.err
     assert "s3cret" not in told.out + told.err

@@ -76,6 +76,16 @@ def test_a_redis_that_came_back_with_old_data_does_not_set_the_database_back(eng
     assert service.states(engine)["db"].status == "unhealthy"
 
 
+def test_what_is_confirmed_is_as_new_as_the_last_result_when_redis_came_back_with_old_data(engine):
+    watched = Watched(engine)
+    watched.finds("healthy")
+    old = engine.redis.hgetall(STATES)
+    watched.finds("unhealthy", "unhealthy", "unhealthy")
+    engine.redis.hset(STATES, mapping=old)
+    last = Result("db", "unhealthy", "was unhealthy", 0.01, watched.at, 30.0)
+    assert service.states(engine, {"db": last})["db"].status == "unhealthy"
+
+
 def test_while_redis_is_away_the_database_goes_on_alone(own_redis, make_settings, sqlite_url):
     engine = Engine(make_settings(own_redis.url, sqlite_url))
     engine.database.upgrade()

@@ -376,8 +376,13 @@ class TestByHand:
 
 
 class TestEarlyWarnings:
-    def test_a_latency_that_will_be_too_slow_is_told_once(self, recovering, backend, clock):
-        engine = recovering(check("shop", backend.url, "slow = 0.5"))
+    @pytest.mark.parametrize(
+        "kind",
+        ["kind = 'http'\nurl = 'http://127.0.0.1:1'\nslow = 0.5", "kind = 'mysql'\ntimeout = 0.5"],
+        ids=["http", "mysql"],
+    )
+    def test_a_latency_that_will_be_too_slow_is_told_once(self, recovering, clock, kind):
+        engine = recovering(f"[health.checks.shop]\n{kind}\n")
         results = [
             Result("shop", "healthy", "200", 0.1 + 0.01 * n, clock.now - timedelta(minutes=20 - n), 60.0, {})
             for n in range(20)
