@@ -20,7 +20,7 @@ from regrow.breakers.rules import AskProbe, BreakerConfig, Look, ProbeResult, Re
 from regrow.breakers.status import BreakerStatus, status_of
 from regrow.breakers.store import MemoryStore
 from regrow.database.tables import dead_letter_attempts
-from regrow.dead_letters import redriving, service
+from regrow.dead_letters import gates, service
 from regrow.dead_letters.classes import Cause
 from regrow.dead_letters.pacing import Gate
 from regrow.engine import Engine
@@ -77,7 +77,7 @@ class Bank:
                 status.state,  # type: ignore[arg-type]
                 status.retry_after or 0.0,
                 status.since,
-                redriving._failing(self.engine, SERVICE, status),
+                gates._failing(self.engine, SERVICE, status),
             )
         }
 
