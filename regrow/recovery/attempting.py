@@ -23,7 +23,8 @@ from regrow.ids import uuid7
 from regrow.recovery import handlers, rules
 from regrow.recovery.budget import Limits
 from regrow.recovery.declared import Service, services
-from regrow.recovery.model import ACTOR, Acted, Action, Condition, Course, Outcome, Recovery, Step
+from regrow.recovery.model import ACTOR, Acted, Action, Course, Outcome, Recovery, Step
+from regrow.recovery.observing import look
 from regrow.recovery.probing import run_check
 from regrow.recovery.store import Attempt, Recoveries
 
@@ -42,7 +43,10 @@ def attempt(engine: Engine, name: str) -> dict[str, Any]:
     service = services(engine.settings).get(name)
     if service is None:
         raise ServiceNotFoundError(f"no recovery handler is declared for {name!r}")
-    store, now = Recoveries(engine.database), engine.clock()
+    store = Recoveries(engine.database)
+    # The task waited in a queue: a hold, a maintenance window or a reset may have come since it was sent.
+    seen = look(engine, {name: service}, store.courses())[name].condition
+    now = engine.clock()
     wanted = Attempt(
         id=uuid7(now),
         service=name,
@@ -58,7 +62,7 @@ def attempt(engine: Engine, name: str) -> dict[str, Any]:
     )
 
     def begin(course: Course) -> Step:
-        decision = rules.decide(course, service.envelope, now, seen=Condition.DOWN)
+        decision = rules.decide(course, service.envelope, now, seen=seen)
         if decision.action is not Action.ATTEMPT:
             return Step(course, accepted=False)
         return rules.begin(course, wanted.id, wanted.owner, now, service.longest)

@@ -16,14 +16,19 @@ import structlog
 from regrow.breakers import BreakerStatus, mending
 from regrow.engine import Engine
 from regrow.errors import StoreUnavailableError
+from regrow.health import maintenance
 from regrow.health import service as health
-from regrow.health.rules import CheckView
+from regrow.health.rules import CheckView, Declared, declare
+from regrow.health.windows import Window, covering
 from regrow.recovery.declared import Service
 from regrow.recovery.model import Condition, Course, Seen
 
 logger = structlog.get_logger(__name__)
 
 Breakers = Mapping[str, BreakerStatus | None]
+
+_WITHOUT_A_CHECK = Declared("", "service", 0.0, 0.0)
+"""What a window for everything holds for, and no other one."""
 
 
 def look(engine: Engine, declared: Mapping[str, Service], courses: Mapping[str, Course]) -> dict[str, Seen]:
@@ -33,14 +38,26 @@ def look(engine: Engine, declared: Mapping[str, Service], courses: Mapping[str, 
     if any(service.check for service in declared.values()):
         checks = {check.name: check for check in health.overview(engine).checks}
     now = engine.clock()
+    windows = maintenance.around(engine, now) if declared else []
     found = {}
     for name, service in declared.items():
-        seen = _together(_of_breaker(service, breakers, now), _of_check(service, checks, now), now)
-        course = courses.get(name)
-        if course is not None and course.opening is not None and seen.is_over(course.trigger):
+        course = courses.get(name, Course())
+        breaker = _of_breaker(service, breakers, course, now)
+        seen = _together(breaker, _of_check(service, checks, now), now)
+        if _is_in_maintenance(engine, service, windows, now):
+            seen = Seen(Condition.HELD, now)
+        if course.opening is not None and seen.is_over(course.trigger):
             seen = _with_closer(engine, service, seen)
         found[name] = seen
     return found
+
+
+def _is_in_maintenance(engine: Engine, service: Service, windows: list[Window], now: datetime) -> bool:
+    """Whether a window holds for everything, or for the service's check or test, also one that never runs."""
+    known, interval = engine.settings.health.checks, engine.settings.health.interval
+    named = {name for name in (service.check, service.test) if name is not None}
+    checks = [declare(name, known[name], interval) for name in sorted(named)]
+    return any(covering(windows, check, now) for check in checks or [_WITHOUT_A_CHECK])
 
 
 def look_at_breakers(engine: Engine, declared: Mapping[str, Service]) -> Breakers:
@@ -58,7 +75,7 @@ def is_open(status: BreakerStatus | None) -> bool:
     return status is not None and status.override is None and status.state != "closed"
 
 
-def _of_breaker(service: Service, breakers: Breakers, now: datetime) -> Seen | None:
+def _of_breaker(service: Service, breakers: Breakers, course: Course, now: datetime) -> Seen | None:
     if service.breaker is None:
         return None
     if service.breaker not in breakers:
@@ -66,6 +83,9 @@ def _of_breaker(service: Service, breakers: Breakers, now: datetime) -> Seen | N
     status = breakers[service.breaker]
     if status is not None and status.override is not None:
         return Seen(Condition.HELD, now)
+    if status is None and course.opening is not None and course.trigger == "breaker":
+        # It was open, and Redis has lost it: that is no news of the service. A check has the word alone.
+        return None if service.check else Seen(Condition.UNKNOWN, now)
     if status is None or not is_open(status):
         return Seen(Condition.WELL, now)  # one that nobody uses refuses nobody
     return Seen(

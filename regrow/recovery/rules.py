@@ -32,6 +32,8 @@ from regrow.recovery.model import (
     Told,
 )
 
+_NOT_DOWN = {Condition.UNKNOWN: "nothing is known of it now", Condition.WELL: "it is well again"}
+
 
 def observe(course: Course, seen: Seen, envelope: Envelope) -> Step:
     """The service was looked at. What is held by a person, or not known, changes nothing."""
@@ -59,6 +61,8 @@ def decide(  # noqa: PLR0911 - one return a reason
         return Decision(Action.WAIT, "a person holds its breaker, or it is in maintenance")
     if course.locked_at is not None:
         return Decision(Action.LOCKED, f"{course.attempts} attempts did not help")
+    if seen in _NOT_DOWN:
+        return Decision(Action.WAIT, _NOT_DOWN[seen])
     if course.attempts >= envelope.max_attempts:
         return Decision(Action.WAIT, "the dry run has been written down")
     if blocked_by is not None:

@@ -174,7 +174,7 @@ class Recoveries:
             self._run(lambda connection: connection.execute(sa.insert(recovery_events), rows))
 
     def exhausted(self, now: datetime, message: str) -> bool:
-        """More is due than the budget allows: tell it, unless that was told within the last ten minutes."""
+        """More is due than the budget allows: tell it once a storm. Ten minutes without one end it."""
 
         def work(connection: sa.Connection) -> bool:
             before = self._budget(connection)

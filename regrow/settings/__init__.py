@@ -86,6 +86,7 @@ def load_settings(
         raise SettingsError("\n".join(explain(layers, error))) from None
     if problems := list(contradictions(layers, settings)):
         raise SettingsError("\n".join(problems))
+    settings.keep_referred(layers.referred)
     return settings
 
 

@@ -6,11 +6,12 @@ Times are seconds, sizes are bytes, unless a name says otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from regrow import redis_url
 from regrow.breakers.kinds import KINDS
@@ -387,7 +388,7 @@ class RecoverySettings(Section):
     probe_interval: Seconds
     """How often a service is tested while its breaker is not closed."""
     concurrency: Positive
-    """Handlers of the whole fleet that run at once."""
+    """Handlers of the whole fleet that run at once; below `celery.concurrency`."""
     per_minute: Positive
     """Handlers of the whole fleet that begin in any minute."""
     retention_days: Positive
@@ -457,6 +458,16 @@ class Settings(Section):
     jobs: JobSettings
     web: WebSettings
     log: LogSettings
+
+    _referred: frozenset[tuple[str, ...]] = PrivateAttr(default_factory=frozenset)
+
+    @property
+    def referred(self) -> frozenset[tuple[str, ...]]:
+        """Places whose value came by ``${VARIABLE}`` or from a file of its own: nothing to be shown."""
+        return self._referred
+
+    def keep_referred(self, places: Iterable[tuple[str, ...]]) -> None:
+        self._referred = frozenset(places)
 
     def broker_url(self, alias: str | None) -> str:
         """The URL of a broker of ``[brokers]``; None is Regrow's own. KeyError when it is not declared."""

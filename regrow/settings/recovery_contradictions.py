@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from graphlib import CycleError, TopologicalSorter
 from ipaddress import ip_address
 
+from regrow.settings.contradictions import circle_among
 from regrow.settings.models import Settings
 from regrow.settings.recovery import (
     PROVES_ITSELF,
@@ -27,15 +27,46 @@ def contradictions_of_recovery(layers: Layers, settings: Settings) -> Iterable[s
         where = f"{layers.origin(place)}: {'.'.join(place)}"
         for problem in _problems(name, handler, settings):
             yield f"{where}{problem}"
-    try:
-        graph = {name: handler.depends_on for name, handler in settings.recovery.services.items()}
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        circle = list(reversed(error.args[1]))
-        place = ("recovery", "services", circle[0], "depends_on")
+    yield from _circles(layers, settings)
+    yield from _starving(layers, settings)
+
+
+def _circles(layers: Layers, settings: Settings) -> Iterable[str]:
+    """Services that wait for each other: by what they name, by what their checks depend on, or by both."""
+    checks = settings.health.checks
+    handlers = {name: handler for name, handler in settings.recovery.services.items() if handler.enabled}
+    watched = {name for name, check in checks.items() if check.enabled}
+    users: dict[str, list[str]] = {}
+    arrows: dict[str, list[str]] = {}
+    for name, handler in handlers.items():
+        check = check_of(name, handler, watched)
+        users.setdefault(check or "", []).append(name)
+        below = checks[check].depends_on if check in checks else ()
+        arrows[name] = [*handler.depends_on, *map(_check, below)]
+    for name, told in checks.items():
+        arrows[_check(name)] = [*users.get(name, ()), *map(_check, told.depends_on)]
+    circle = circle_among(arrows)
+    first = next((name for name in circle if name in handlers), None)
+    if first is not None:  # one of checks alone is told as such
+        place = ("recovery", "services", first, "depends_on")
         yield (
             f"{layers.origin(place)}: {'.'.join(place)} goes in a circle: {' -> '.join(circle)}. "
             "Take one of them out: what is mended first must be the end of the line."
+        )
+
+
+def _check(name: str) -> str:
+    return f"check {name}"  # no name of a service has a space
+
+
+def _starving(layers: Layers, settings: Settings) -> Iterable[str]:
+    """Handlers run in the pool that the checks run in: one place must be left for these."""
+    handlers, pool = settings.recovery.concurrency, settings.celery.concurrency
+    if handlers >= pool and any(handler.enabled for handler in settings.recovery.services.values()):
+        origin = layers.latest(("recovery", "concurrency"), ("celery", "concurrency"))
+        yield (
+            f"{origin}: recovery.concurrency ({handlers}) must be below celery.concurrency ({pool}): "
+            "handlers that take their time would hold up the checks. Change one of them."
         )
 
 

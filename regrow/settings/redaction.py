@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import SecretStr
 from pydantic_core import Url
 
 from regrow.settings.models import Settings
+from regrow.settings.sources import Place
 
 HIDDEN = "***"
 
@@ -24,21 +26,28 @@ _PLAIN_URL = re.compile(
 
 
 def redacted(settings: Settings) -> dict[str, Any]:
-    """All settings as plain JSON values, with secrets masked and passwords cut out of URLs."""
-    plain: dict[str, Any] = _redact(settings.model_dump(), "")
+    """All settings as plain JSON values, with secrets masked and passwords cut out of URLs.
+
+    What came by ``${VARIABLE}`` or from a file of its own is masked whole: people keep secrets there.
+    """
+    plain: dict[str, Any] = _redact(settings.model_dump(), (), settings.referred)
     return plain
 
 
-def _redact(value: Any, name: str) -> Any:
+def _redact(value: Any, place: Place, referred: Collection[Place], *, hidden: bool = False) -> Any:
+    hidden = hidden or place in referred
     if isinstance(value, dict):
-        return {key: _redact(item, key) for key, item in value.items()}
+        return {key: _redact(item, (*place, key), referred, hidden=hidden) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_redact(item, name) for item in value]
+        return [_redact(item, place, referred, hidden=hidden) for item in value]
     if isinstance(value, SecretStr):
+        name = place[-1]
         is_url = name == "url" or name in {"broker_url", "result_backend"}
         return without_secrets(value.get_secret_value()) if is_url else HIDDEN
-    if isinstance(value, bool | int | float) or value is None:
+    if value is None or (isinstance(value, bool | int | float) and not hidden):
         return value
+    if hidden:
+        return HIDDEN
     # A URL of a check is no secret as such, but people write passwords and tokens into URLs.
     return without_secrets(str(value)) if isinstance(value, Url) or "://" in str(value) else str(value)
 

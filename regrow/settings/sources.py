@@ -53,10 +53,14 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass
 class Layers:
-    """The merged values, and for each leaf the place it was set in."""
+    """The merged values, and for each leaf the place it was set in.
+
+    ``referred``: leaves whose value came by ``${VARIABLE}`` or from a file of its own, and may be secrets.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[Place, str] = field(default_factory=dict)
+    referred: set[Place] = field(default_factory=set)
 
     def set(self, place: Place, value: object, origin: str) -> None:
         """Set one leaf, over whatever a lower layer said."""
@@ -71,6 +75,7 @@ class Layers:
         table[place[-1]] = value
         self.origins.pop(place, None)  # set anew: the latest comes last
         self.origins[place] = origin
+        self.referred.discard(place)
 
     def set_missing(self, place: Place, value: object, origin: str) -> None:
         if self.get(place) in (None, ""):
@@ -182,14 +187,19 @@ def _lay(layers: Layers, tables: object, origin: str, environ: Mapping[str, str]
         where = f"{origin}: {'.'.join(place)}"
         if value == {} and isinstance(layers.get(place), dict):
             continue  # an empty table adds nothing; it does not empty what stands below it
-        _set(layers, place, _expand_all(value, where, environ), origin, where)
+        expanded = _expand_all(value, where, environ)
+        _set(layers, place, expanded, origin, where)
+        if expanded != value:
+            layers.referred.add(place)
 
 
 def _set(layers: Layers, place: Place, value: object, origin: str, where: str) -> None:
     """Set a value, or what the file holds that ``..._file`` names."""
     key = place[-1]
     if key.endswith("_file") and isinstance(value, str):
-        layers.set((*place[:-1], key.removesuffix("_file")), _read_secret(Path(value), where), origin)
+        place = (*place[:-1], key.removesuffix("_file"))
+        layers.set(place, _read_secret(Path(value), where), origin)
+        layers.referred.add(place)
     else:
         layers.set(place, value, origin)
 

@@ -46,6 +46,12 @@ class TestCommand:
         acted = run(engine, "sh", "-c", "kill -9 $$")
         assert (acted.ok, acted.message) == (False, "ended by signal 9")
 
+    def test_its_arguments_are_counted_and_never_told(self, engine):
+        acted = run(engine, "true", "--password", "hunter2")
+        assert (acted.evidence["argv"], acted.evidence["arguments"]) == (["true"], 2)
+        handler = CommandHandler(kind="command", argv=("true", "--password", "hunter2"))
+        assert handlers.target(handler) == "run true with 2 arguments"
+
     def test_a_program_that_is_not_there_is_told(self, engine):
         acted = run(engine, "/no/such/program")
         assert not acted.ok

@@ -97,6 +97,10 @@ class TestTheEnvelope:
         assert rules.observe(Course(), unknown, ENVELOPE).course == Course()
         assert rules.observe(opened, unknown, ENVELOPE).course == opened
 
+    @pytest.mark.parametrize("seen", [Condition.UNKNOWN, Condition.WELL])
+    def test_only_what_is_known_to_be_down_is_tried(self, opened, seen):
+        assert rules.decide(opened, ENVELOPE, at(0), seen=seen).action is Action.WAIT
+
 
 class TestComingBack:
     def test_well_again_clears_lock_and_tells_how_long_it_took(self, opened):

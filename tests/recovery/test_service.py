@@ -14,9 +14,11 @@ from regrow.breakers.history import monitor, past
 from regrow.database.tables import audit, check_results
 from regrow.engine import Engine
 from regrow.errors import RecoveryRefusedError, ServiceNotFoundError
+from regrow.health import maintenance
 from regrow.health.rules import Result
 from regrow.health.service import run_due
 from regrow.health.store import KeptResults
+from regrow.health.windows import Scope
 from regrow.recovery import service
 from regrow.recovery.model import ACTOR
 from regrow.recovery.store import Recoveries
@@ -150,6 +152,47 @@ class TestFromOpeningToEnd:
         assert service.probe_open_services(failing)["open"] == 0
         assert service.status(failing)[0].state == "held"
 
+    def test_what_a_person_took_in_hand_since_it_was_sent_is_not_tried(self, failing):
+        service.start_recoveries(failing)
+        breakers.order(failing.redis, "bank", "force_open", actor="ann", reason="moving")
+        assert [service.attempt(failing, name)["outcome"] for name in failing.sender.taken()] == [None]
+
+    def test_an_emptied_redis_is_no_news_of_what_was_down(self, recovering, backend, clock):
+        backend.well = False
+        check_of_tests = check("probe", backend.url, "enabled = false")
+        engine = recovering(check_of_tests + handler("bank", "false", more='test = "probe"'))
+        trip(engine, "bank")
+        tick(engine)
+        engine.redis.flushdb()
+        clock.on(61)
+        assert tick(engine)[1] == []
+        assert service.events(engine, clock.now - timedelta(hours=1)) == []
+        assert Recoveries(engine.database).courses()["bank"].opening is not None
+        (status,) = service.status(engine)
+        assert (status.state, status.why) == ("waiting", "nothing is known of it now")
+
+    @pytest.mark.parametrize(
+        ("kind", "scope"),
+        [
+            ('kind = "database"', Scope(everything=True)),
+            ('kind = "breaker"\ntest = "probe"', Scope(everything=True)),
+            ('kind = "breaker"\ntest = "probe"', Scope(checks=("probe",))),
+        ],
+    )
+    def test_a_maintenance_window_covers_a_service_without_a_check(
+        self, recovering, backend, clock, kind, scope
+    ):
+        backend.well = False
+        probe = check("probe", backend.url, "enabled = false")
+        engine = recovering(probe + f"[recovery.services.bank]\n{kind}\n")
+        trip(engine, "bank")
+        until = clock.now + timedelta(hours=1)
+        maintenance.add(engine, scope, clock.now, until, actor="ann", reason="moving")
+        assert tick(engine)[1] == []
+        assert service.status(engine)[0].state == "held"
+        clock.on(3600)
+        assert len(tick(engine)[1]) == 1
+
     def test_a_precondition_that_is_not_met_spends_no_attempt(self, recovering, backend, clock):
         backend.well = False
         engine = recovering(
@@ -170,7 +213,7 @@ class TestFromOpeningToEnd:
         )
         trip(engine, "bank")
         _, (made,) = tick(engine)
-        assert (made["outcome"], made["message"]) == ("dry_run", f"would run touch {mark}")
+        assert (made["outcome"], made["message"]) == ("dry_run", "would run touch with 1 argument")
         assert not mark.exists()
         backend.well = True
         assert service.probe_open_services(engine)["tested"] == 0
@@ -260,7 +303,12 @@ class TestOrderAndBudget:
         toml = check("all", backend.url, "enabled = false") + "".join(
             handler(name, "false", more='test = "all"') for name in names
         )
-        engine = recovering(toml, REGROW_RECOVERY__PER_MINUTE="6", REGROW_RECOVERY__CONCURRENCY="3")
+        engine = recovering(
+            toml,
+            REGROW_RECOVERY__PER_MINUTE="6",
+            REGROW_RECOVERY__CONCURRENCY="3",
+            REGROW_CELERY__CONCURRENCY="4",
+        )
         for name in names:
             trip(engine, name)
         begun = []

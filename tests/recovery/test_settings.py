@@ -71,6 +71,17 @@ def test_others_can_be_named_and_the_envelope_widened(tmp_path):
             '[recovery.services.a]\nkind = "database"\ndepends_on = ["a"]',
             "goes in a circle",
         ),
+        (
+            CHECK
+            + '[health.checks.shop]\nkind = "memory"\ndepends_on = ["bank"]\n'
+            + '[recovery.services.bank]\nkind = "breaker"\ndepends_on = ["shop"]\n'
+            + '[recovery.services.shop]\nkind = "breaker"\n',
+            "goes in a circle: bank -> shop -> check bank -> bank",
+        ),
+        (
+            '[recovery.services.a]\nkind = "database"\n[recovery]\nconcurrency = 2\n',
+            "recovery.concurrency (2) must be below celery.concurrency (2)",
+        ),
         ('[recovery.services.a]\nkind = "python"\nfunction = "os.system"', "as package.module:function"),
     ],
 )
@@ -92,8 +103,13 @@ def test_secrets_come_from_outside_and_are_not_shown(tmp_path):
     argv = ["deploy"]
     env = {{ TOKEN = "${{OPS_TOKEN}}" }}
     test = "bank"
+    [recovery.services.mail]
+    kind = "command"
+    argv = ["deploy", "--token", "${{OPS_TOKEN}}"]
+    test = "bank"
     """
     settings = load(tmp_path, toml, OPS_TOKEN="hunter2")
+    assert settings.recovery.services["mail"].argv[2] == "hunter2"
     assert settings.recovery.services["shop"].env["TOKEN"].get_secret_value() == "hunter2"
     assert "hunter2" not in str(redacted(settings))
     with pytest.raises(SettingsError, match=r"\$\{OPS_TOKEN\}, which is not set"):

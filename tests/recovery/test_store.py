@@ -163,7 +163,7 @@ def test_a_persons_order_needs_no_budget(store):
     assert (one.trigger, one.actor, one.attempt, two.opening) == ("hand", "ann", 0, None)
 
 
-def test_a_storm_is_told_once_in_ten_minutes(store):
+def test_a_storm_is_told_once_and_anew_after_ten_minutes_without_one(store):
     assert [store.exhausted(at(s), "many wait") for s in (0, 5, 300, 899, 1500)] == [
         True, False, False, False, True,
     ]  # fmt: skip

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import queue
-import shlex
 import subprocess
 import sys
 import threading
@@ -48,7 +47,9 @@ def act(handler: CommandHandler, recovery: Recovery, engine: Engine) -> Acted:
 
 
 def target(handler: CommandHandler) -> str:
-    return f"run {shlex.join(handler.argv)}"
+    """The program and how many arguments it has: the arguments themselves may hold secrets."""
+    program, number = handler.argv[0], len(handler.argv) - 1
+    return f"run {program}" + (f" with {number} argument{'s' * (number > 1)}" if number else "")
 
 
 def run(
@@ -72,7 +73,13 @@ def run(
     if answer is None:
         return Acted(ok=False, message=f"nobody told within {timeout:g} s what became of the command")
     output = _hidden(str(answer["output"]), secrets)
-    evidence = {"argv": list(argv), "exit": answer["exit"], "end": answer["end"], "output": output}
+    evidence = {
+        "argv": [argv[0]],
+        "arguments": len(argv) - 1,
+        "exit": answer["exit"],
+        "end": answer["end"],
+        "output": output,
+    }
     ok = answer["end"] == "exited" and answer["exit"] == 0
     last = without_secrets(output.strip().splitlines()[-1]) if output.strip() else ""
     return Acted(ok, _words(answer, timeout) + (f": {last}" if last else ""), evidence)

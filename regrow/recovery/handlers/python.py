@@ -28,7 +28,7 @@ def act(handler: PythonHandler, recovery: Recovery, engine: Engine) -> Acted:
     }
     argv = [sys.executable, "-m", "regrow.recovery.calling", handler.function, json.dumps(facts)]
     acted = command.run(argv, timeout=handler.timeout, cwd=os.getcwd(), env=dict(os.environ))  # noqa: PTH109
-    return Acted(acted.ok, acted.message, {**acted.evidence, "argv": [handler.function]})
+    return Acted(acted.ok, acted.message, {**acted.evidence, "argv": [handler.function], "arguments": 0})
 
 
 def target(handler: PythonHandler) -> str:
