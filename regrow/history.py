@@ -1,4 +1,4 @@
-"""How long history is kept: job runs, check results and reports, each by its own ``retention_days``.
+"""How long history is kept: of jobs, checks, breakers, levels, recovery and acts by hand, and reports.
 
 Dead letters are none of this: unsettled ones are never deleted, settled ones by a job of their own.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from regrow import jobs
+from regrow.breakers import history as breakers
 from regrow.database.retention import delete_older
-from regrow.database.tables import check_changes, check_results, reports
+from regrow.database.tables import audit, check_changes, check_results, reports
 from regrow.dead_letters import sources
 from regrow.degradation import service as degradation
 from regrow.engine import Engine
@@ -22,11 +23,15 @@ def prune(engine: Engine) -> dict[str, int]:
     results_until = now - timedelta(days=settings.health.retention_days)
     changes_until = now - timedelta(days=settings.health.changes_retention_days)
     reports_until = now - timedelta(days=settings.reports.retention_days)
+    breakers_until = now - timedelta(days=settings.history.breakers_days)
+    audit_until = now - timedelta(days=settings.history.audit_days)
     return {
         "job_runs": jobs.prune(engine, timedelta(days=settings.jobs.retention_days)),
         "check_results": delete_older(engine.database, check_results, check_results.c.at, results_until),
         "check_changes": delete_older(engine.database, check_changes, check_changes.c.at, changes_until),
         "capture_sources": sources.forget_old(engine),
+        "breaker_transitions": breakers.prune(engine.database, breakers_until),
+        "audit": delete_older(engine.database, audit, audit.c.at, audit_until),
         "degradation_changes": degradation.prune(engine),
         "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
         **recovery.prune(engine),

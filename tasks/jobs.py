@@ -13,7 +13,7 @@ from regrow.jobs import record
 
 @shared_task(name="regrow.jobs.prune_history")
 def prune_history() -> dict[str, Any]:
-    """Delete job runs, check results and reports that are older than their settings keep them."""
+    """Delete history and reports that are older than their settings keep them."""
     engine = get_engine()
     with record(engine, "prune_history") as run:
         run.summary = history.prune(engine)

@@ -27,6 +27,7 @@ from regrow.breakers.rules import Look, Transition
 from regrow.breakers.status import BreakerStatus, moment, own_name, own_statuses, status_of
 from regrow.breakers.store import BreakerStore, Outcome
 from regrow.database import Database
+from regrow.database.retention import delete_older
 from regrow.database.tables import breaker_transitions as table
 from regrow.engine import Engine
 from regrow.errors import StoreUnavailableError
@@ -138,6 +139,16 @@ def past(
             PastTransition(**{name: row[name] for name in PastTransition.__dataclass_fields__})
             for row in connection.execute(query).mappings()
         ]
+
+
+def prune(database: Database, before: datetime) -> int:
+    """Delete transitions from before that time; how many went.
+
+    The last one of each breaker stays: it is the cursor of :func:`monitor`, and tells what still holds.
+    """
+    newer = table.alias()
+    superseded = sa.exists().where(newer.c.breaker == table.c.breaker, newer.c.epoch > table.c.epoch)
+    return delete_older(database, table, table.c.at, before, superseded)
 
 
 @dataclass(frozen=True)

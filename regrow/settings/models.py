@@ -175,7 +175,7 @@ class ScheduleSettings(Section):
     fold_dead_letter_ledger: Seconds
     """The ledger's deltas added up, and the books compared with the letters."""
     prune_history: Seconds
-    """Job runs, check results and reports deleted when their retention is over."""
+    """Reports, and history of jobs, checks, breakers, levels, recovery and acts by hand, deleted in time."""
 
 
 class HealthSettings(Section):
@@ -424,6 +424,13 @@ class JobSettings(Section):
     """How long job runs are kept."""
 
 
+class HistorySettings(Section):
+    breakers_days: Positive
+    """How long transitions of breakers are kept; the last one of each breaker stays."""
+    audit_days: Positive
+    """How long it is kept who did what by hand."""
+
+
 class LogSettings(Section):
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
     """The least severe records that are written."""
@@ -456,6 +463,7 @@ class Settings(Section):
     degradation: DegradationSettings
     reports: ReportSettings
     jobs: JobSettings
+    history: HistorySettings
     web: WebSettings
     log: LogSettings
 
@@ -489,6 +497,7 @@ __all__ = [
     "DeadLetterSettings",
     "DegradationSettings",
     "HealthSettings",
+    "HistorySettings",
     "LogSettings",
     "Percent",
     "Profile",

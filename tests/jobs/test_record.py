@@ -188,6 +188,8 @@ def test_pruning_keeps_each_history_as_long_as_its_setting_says(each_engine: Eng
         "check_results": 6,
         "check_changes": 0,
         "capture_sources": 0,
+        "breaker_transitions": 0,
+        "audit": 0,
         "degradation_changes": 0,
         "reports": 2,
         "recoveries": 0,
@@ -204,6 +206,27 @@ def test_pruning_keeps_each_history_as_long_as_its_setting_says(each_engine: Eng
     assert ages(each_engine, reports.c.created_at) == [0, 2.9, 3.1, 13.9, 14.1, 89.9]
     (run,) = recent(each_engine, "prune_history")
     assert run.summary == summary
+
+
+def test_old_transitions_go_but_the_last_of_each_breaker_and_old_acts_go(each_engine: Engine) -> None:
+    from regrow import audit, history
+    from regrow.database.tables import audit as acts
+    from regrow.database.tables import breaker_transitions as transitions
+
+    each_engine.clock = lambda: NOW
+    known: dict[str, Any] = {"from_state": "closed", "to_state": "open", "reason": "", "details": {}}
+    moved = [("idle", 1, 500), ("idle", 2, 450), ("busy", 1, 500), ("busy", 2, 399)]
+    with each_engine.database.transaction() as connection:
+        for breaker, epoch, days in moved:
+            row = {"breaker": breaker, "epoch": epoch, "at": NOW - timedelta(days=days), **known}
+            connection.execute(sa.insert(transitions).values(row))
+        for days in (401, 399):
+            at = NOW - timedelta(days=days)
+            audit.write(connection, at=at, actor="ann", act="a", subject="s", reason="r")
+    went = history.prune(each_engine)
+    assert (went["breaker_transitions"], went["audit"]) == (2, 1)
+    assert ages(each_engine, transitions.c.at) == [399, 450]
+    assert ages(each_engine, acts.c.at) == [399]
 
 
 def test_pruning_goes_on_past_the_size_of_one_chunk(each_engine: Engine) -> None:
