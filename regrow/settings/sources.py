@@ -253,6 +253,7 @@ def _lay_environment(layers: Layers, environ: Mapping[str, str]) -> None:
         if environ.get(f"{name}_FILE"):
             where = f"environment variable {name}_FILE"
             layers.set(place, _read_secret(Path(environ[f"{name}_FILE"]), where), where)
+            layers.referred.add(place)
         if environ.get(name):
             layers.set(place, environ[name], f"environment variable {name}")
     for name in sorted(environ):
