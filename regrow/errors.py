@@ -29,6 +29,10 @@ class KeyUnavailableError(StoreUnavailableError):
     """A key that dead letters are sealed with is missing or wrong: what needs it waits, nothing is lost."""
 
 
+class DiskUnavailableError(StoreUnavailableError):
+    """The disk takes no file for a capture that cannot be a letter. Others near it are none the worse."""
+
+
 class CircuitOpenError(RegrowError):
     """The circuit breaker refuses calls for now.
 

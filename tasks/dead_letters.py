@@ -27,7 +27,7 @@ from regrow.dead_letters.captured import Capture, from_wire, of_message
 from regrow.dead_letters.classes import Cause
 from regrow.dead_letters.spool_parcels import Parcel
 from regrow.engine import Engine, get_engine
-from regrow.errors import LetterRefusedError, StoreUnavailableError
+from regrow.errors import DiskUnavailableError, LetterRefusedError, StoreUnavailableError
 from regrow.jobs import record
 
 logger = structlog.get_logger(__name__)
@@ -60,7 +60,8 @@ class Call:
 def capture_together(calls: Sequence[Call]) -> list[str | None]:
     """What ``capture`` does, for many of its messages in one transaction; their results in order.
 
-    Reject: the database is away; all of them belong back in their queue.
+    Reject: the database is away; all of them belong back in their queue. DiskUnavailableError: one of several
+    needs a file that the disk does not take; none is kept, and each is to be run by itself.
     """
     engine = get_engine()
     kept = _or_back_to_the_broker(
@@ -215,6 +216,8 @@ def _or_back_to_the_broker(work: Callable[[], T], calls: Sequence[Call] = ()) ->
     try:
         return work()
     except StoreUnavailableError as error:
+        if isinstance(error, DiskUnavailableError) and len(calls) > 1:
+            raise
         logger.warning("letter.waiting", error=str(error), pause=_PAUSE)
         _forgive_deliveries(calls or _this_call())
         time.sleep(_PAUSE)

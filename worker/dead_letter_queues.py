@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 from celery import bootsteps, signals
 from kombu import Connection, Consumer, Queue
@@ -105,7 +104,7 @@ class QueueConsumer(threading.Thread):
         """Nothing is taken that cannot be kept."""
         while not self._stopped.is_set():
             try:
-                self._engine.database.run(lambda connection: connection.execute(sa.select(1)))
+                self._engine.database.ping_writing()
             except StoreUnavailableError as error:
                 self._log.warning("dead_letter_queue.waiting", error=str(error))
                 self._stopped.wait(self._longer_pause())

@@ -27,7 +27,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ class Heart:
         self._facts = facts
         self.troubles: list[Callable[[], str | None]] = []
         """Asked at every pulse: for what a part of the process waits, or None."""
+        self.paused: Callable[[], Sequence[str]] = tuple
+        """Asked at every pulse: the queues that are left alone on purpose."""
         self.last = Beat(time.time(), os.getpid(), node, "starting")
 
     def beat(self, state: str) -> None:
@@ -90,6 +92,8 @@ class Heart:
         facts = dict(self._facts(now))
         if troubles := [told for trouble in self.troubles if (told := trouble())]:
             facts["troubles"] = troubles
+        if paused := list(self.paused()):
+            facts["paused"] = paused
         self.last = Beat(now, os.getpid(), self.node, state, facts)
         self.pulses += 1
         try:

@@ -2,8 +2,9 @@
 
 A consumer that went on would take each message, fail, and give it back, again and again: a busy loop, and a
 quorum queue of RabbitMQ drops what comes back too often (20 times). So the worker stops taking from
-``regrow.capture`` and ``regrow.redrive`` and goes on when the database answers. Its control queue goes on all
-the time: the monitor must see.
+``regrow.capture`` and ``regrow.redrive`` and goes on when the database takes writes: one that
+answers and only reads, as after a failover, keeps nothing. Its control queue goes on all the time: the
+monitor must see.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ APPLY = 0.5
 
 
 class StoreWatch(threading.Thread):
-    """Asks the database whether it is there, in a thread: an answer may take as long as a connection may."""
+    """Asks the database whether it takes writes, in a thread: that may take as long as a connection may."""
 
     def __init__(self, engine: Engine, probe: float = PROBE) -> None:
         super().__init__(name="regrow-store-watch", daemon=True)
@@ -34,12 +35,12 @@ class StoreWatch(threading.Thread):
         self._probe = probe
         self._stopped = threading.Event()
         self.away: str | None = None
-        """Why the database cannot be used; None: it answered."""
+        """Why the database cannot be used; None: it can."""
 
     def run(self) -> None:
         while not self._stopped.is_set():
             try:
-                self._engine.database.ping()
+                self._engine.database.ping_writing()
             except StoreUnavailableError as error:
                 self.away = str(error)
             except Exception as error:
@@ -77,6 +78,7 @@ class StorePause(bootsteps.StartStopStep):
             heart = getattr(consumer.controller, "regrow_heart", None)
             if heart is not None:
                 heart.troubles.append(self._trouble)
+                heart.paused = lambda: self._queues if self._paused else []
         self._cancel()
         self._timer_entry = consumer.timer.call_repeatedly(APPLY, self._apply, (consumer,))
 
@@ -89,7 +91,8 @@ class StorePause(bootsteps.StartStopStep):
             self._watch.stop()
 
     def _trouble(self) -> str | None:
-        return "captures and redrives stay in the broker until the database answers" if self._paused else None
+        waits = "captures and redrives stay in the broker until the database takes writes"
+        return waits if self._paused else None
 
     def _cancel(self) -> None:
         entry, self._timer_entry = self._timer_entry, None

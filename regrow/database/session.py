@@ -20,13 +20,14 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from regrow.database.tables import dead_letters
 from regrow.errors import StoreUnavailableError
 
 T = TypeVar("T")
 
 _RACES_MYSQL = {1205, 1213, 1020}  # lock wait timeout, deadlock, record changed since the snapshot
 # The server answers, but takes nothing now: a failover (read-only), a shutdown, a full disk.
-_AWAY_MYSQL = {1021, 1053, 1114, 1290, 1792, 1836, 3100}
+_AWAY_MYSQL = {1021, 1036, 1053, 1114, 1290, 1792, 1836, 3100}
 _AWAY_SQLITE = ("disk is full", "readonly database", "unable to open", "disk I/O error")
 _ATTEMPTS = 6
 _SQLITE_PATIENCE = 15
@@ -116,6 +117,18 @@ class Database:
         """SELECT 1 on a fresh or checked connection; StoreUnavailableError when it does not answer."""
         with self.snapshot() as connection:
             connection.execute(sa.text("SELECT 1"))
+
+    def ping_writing(self) -> None:
+        """A write that changes nothing; StoreUnavailableError when the server is away, or reads only.
+
+        SQLite has no server that could turn read-only, and its one writer may be another: it is only pinged.
+        """
+        if self.is_sqlite:
+            self.ping()
+            return
+        with self.transaction() as connection:
+            connection.execute(sa.update(dead_letters).where(sa.false()).values(state=dead_letters.c.state))
+            connection.rollback()  # a binary log takes statements that changed nothing, too
 
     def close(self, *, forked: bool = False) -> None:
         """Give all connections back. ``forked``: in a child, whose parent still uses the sockets."""

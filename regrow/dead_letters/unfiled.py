@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from regrow.dead_letters.spool_source import sync_folder
-from regrow.errors import StoreUnavailableError
+from regrow.errors import DiskUnavailableError
 from regrow.log_events import EventLog
 
 logger = EventLog(__name__)
@@ -25,7 +25,7 @@ FOLDER = "unfiled"
 def write(home: Path, event_id: str, payload: Any, error: Exception) -> Path:
     """Write ``<home>/unfiled/<digest>.json``, on disk when this returns; the same event overwrites itself.
 
-    StoreUnavailableError: the disk does not take it (full, read-only, gone).
+    DiskUnavailableError: the disk does not take it (full, read-only, gone).
     """
     folder = home / FOLDER
     # Ids come from outside and must not name paths.
@@ -37,7 +37,7 @@ def write(home: Path, event_id: str, payload: Any, error: Exception) -> Path:
         _write(path, text)
         sync_folder(folder)
     except OSError as why:
-        raise StoreUnavailableError(
+        raise DiskUnavailableError(
             f"{path} cannot be written: {why}; make room, or make {folder} writable"
         ) from why
     logger.error("letter.unfiled", event_id=event_id, file=str(path), error=str(error))

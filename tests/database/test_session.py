@@ -153,10 +153,14 @@ def test_a_server_that_became_read_only_is_away_not_wrong(own_mysql: MariaServer
     database.upgrade()
     with admin.transaction() as connection:
         connection.exec_driver_sql("SET GLOBAL read_only = 1")
+    database.ping()
+    with pytest.raises(StoreUnavailableError, match="read-only"):
+        database.ping_writing()
     with pytest.raises(StoreUnavailableError, match="read-only"):
         database.run(lambda connection: connection.execute(sa.insert(audit).values(_row(datetime.now(UTC)))))
     with admin.transaction() as connection:
         connection.exec_driver_sql("SET GLOBAL read_only = 0")
+    database.ping_writing()
     database.run(lambda connection: connection.execute(sa.insert(audit).values(_row(datetime.now(UTC)))))
     database.close()
     admin.close()

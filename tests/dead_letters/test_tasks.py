@@ -19,6 +19,7 @@ from regrow.engine import Engine, set_engine
 from regrow.errors import StoreUnavailableError, TransitionRefusedError
 from tasks import dead_letters as tasks
 from tests.dead_letters.conftest import Clock, Post
+from worker.gathered import ALONE, Gathered, keep_together
 
 
 @pytest.fixture
@@ -34,6 +35,11 @@ def here(letters: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 def _run(task: object, task_id: str = "t-1", *args: object, **kwargs: object) -> object:
     """As a worker runs it, with this task id."""
     return task.apply(args=args, kwargs=kwargs, task_id=task_id, throw=True).result  # type: ignore[attr-defined]
+
+
+def _gathered(task_id: str, **options: object) -> Gathered:
+    body = json.dumps([[1], options, {}])
+    return Gathered(task_id, body, "application/json", "utf-8", 0, None)
 
 
 def _unfiled(engine: Engine) -> list[dict[str, object]]:
@@ -97,6 +103,17 @@ def test_while_the_database_is_away_the_message_goes_back_to_the_broker(
     with pytest.raises(Reject) as caught:
         task.__wrapped__(**arguments) if not task.__bound__ else task.run(**arguments)
     assert caught.value.requeue is True
+
+
+def test_on_a_full_disk_one_capture_that_needs_a_file_holds_up_none_of_the_others(here: Engine) -> None:
+    here.settings.home.mkdir(parents=True, exist_ok=True)
+    Path(here.settings.home, "unfiled").write_text("in the way of the folder")
+    group = [_gathered("t-1"), _gathered("t-2", confirm="maybe"), _gathered("t-3")]
+    assert keep_together(group) == [ALONE] * 3
+    with pytest.raises(Reject) as caught:
+        tasks.capture_together([tasks.Call("t-2", {"message": 1, "confirm": "maybe"})])
+    assert caught.value.requeue is True
+    assert _run(tasks.capture, "t-1", 1) == "t-1"
 
 
 def test_the_scheduled_redrive_leaves_a_row_and_says_when_the_broker_was_away(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from dataclasses import replace
 
 import pytest
 
-from regrow.health.checks import celery_beat
+from regrow.health.checks import celery_beat, celery_worker
 from regrow.health.checks.heartbeats import Heartbeat
 from regrow.health.checks.worker_rules import Judged, Limits, Worker, judge, overall, waiting_for
+from regrow.settings.checks import CeleryWorkerCheck
 
 LIMITS = Limits(max_age=30, stuck_after=300, backlog=100)
 FRESH, OLD = 1.0, 100.0
+TROUBLE = ("r stays in the broker",)
 
 SIGNS = {
     "pong": (True, False, None),
@@ -21,19 +25,24 @@ SIGNS = {
     "active": (None, 0, 2),
     "progress": (None, 5.0, 1000.0, math.inf),
     "stalled": (None, 0.0, 1000.0),
+    "paused": (frozenset(), frozenset({"r"})),
     "waits": (None, 0, 3, 500),
 }
 
 
-def worker(pong, heart, queues, active, progress, stalled):
+def worker(pong, heart, queues, active, progress, stalled, paused):
     age = {None: None, "hanging": OLD, "silent": OLD, "ahead": -OLD}.get(heart, FRESH)
     silent = {None: None, "silent": OLD, "ahead": None}.get(heart, FRESH)
     state = "running" if heart in {"hanging", "silent", "ahead"} else heart
     pool = None if active is None else 2
-    return Worker("w", pong, state, age, silent, queues, pool, active, 0, progress, stalled)
+    return Worker(
+        *("w", pong, state, age, silent, queues, pool, active, 0, progress, stalled),
+        troubles=TROUBLE if paused else (),
+        paused=paused,
+    )
 
 
-def expected(pong, heart, queues, active, progress, stalled, waits):
+def expected(pong, heart, queues, active, progress, stalled, paused, waits):
     """The table, as a person would write it: the first line that holds."""
     del active
     alive = pong or heart in {"running", "starting", "draining", "broker_away"}
@@ -46,6 +55,7 @@ def expected(pong, heart, queues, active, progress, stalled, waits):
         ("unknown", heart == "broker_away"),
         ("unknown", alive and waits is None),
         ("healthy", heart in {"starting", "draining"}),
+        ("healthy", queues == frozenset() and paused),
         ("wedged", queues == frozenset()),
         ("unknown", stuck and progress is None),
         ("wedged", stuck and progress in {1000.0, math.inf}),
@@ -66,6 +76,7 @@ def test_every_combination_of_signs_has_the_verdict_of_the_table():
         if told.works:
             assert told.verdict in {"healthy", "saturated"}
             assert facts[0] or facts[1] == "running", "nothing is healthy without a sign of life"
+        assert told.troubles == (() if told.verdict in {"dead", "unknown"} or not facts[-1] else TROUBLE)
         if told.verdict == "dead":
             assert not facts[0], "who answers is not dead"
     assert seen == {"healthy", "saturated", "wedged", "dead", "unknown"}
@@ -97,6 +108,8 @@ def test_what_waits_for_a_worker_is_in_its_queues_and_in_its_hand(queues, active
 
 HEALTHY = Judged("h", "healthy", "it works", works=True)
 SATURATED = Judged("s", "saturated", "it gets on, but 500 wait", works=True)
+WAITING = Judged("p", "healthy", "it waits: because", troubles=("because",))
+HOLDING = Judged("f", "healthy", "it works", works=True, troubles=("because of the disk",))
 DRAINING = Judged("d", "healthy", "it is draining")
 WEDGED, DEAD, UNKNOWN = (Judged(v[0], v, f"because {v}") for v in ("wedged", "dead", "unknown"))
 
@@ -114,6 +127,10 @@ WEDGED, DEAD, UNKNOWN = (Judged(v[0], v, f"because {v}") for v in ("wedged", "de
         ([HEALTHY, DEAD], [], "degraded", "healthy"),
         ([HEALTHY, UNKNOWN], [], "degraded", "healthy"),
         ([HEALTHY], ["q"], "unhealthy", "healthy"),
+        ([HOLDING], [], "degraded", "healthy"),
+        ([HEALTHY, HOLDING], ["q"], "unhealthy", "healthy"),
+        ([HEALTHY, WAITING], [], "degraded", "healthy"),
+        ([WAITING], [], "degraded", "healthy"),
         ([DRAINING], [], "degraded", "healthy"),
         ([WEDGED], [], "unhealthy", "wedged"),
         ([DEAD], [], "unhealthy", "dead"),
@@ -129,6 +146,45 @@ def test_the_verdict_over_all_workers(judged, deserted, status, verdict):
     for worker in judged:
         if worker in (WEDGED, DEAD, UNKNOWN):
             assert worker.reason in found.message
+        assert all(trouble in found.message for trouble in worker.troubles)
+
+
+def line(node, queues, **told):
+    """The heartbeat of a worker that lives and has nothing to do."""
+    idle = {"at": 1000.0, "seen": 1000.0, "pool": 2, "active": 0, "held": 0, "began": 1000.0}
+    return Heartbeat(node, "running", FRESH, frozenset(queues), {**idle, **told})
+
+
+PAUSED = {"troubles": ["the database is away"], "paused": ["captures"]}
+FULL = {"troubles": ["the disk is full"]}
+
+
+@pytest.mark.parametrize(
+    ("beats", "status", "said"),
+    [
+        ([line("w", ["captures", "control"])], "healthy", "1 alive: w"),
+        ([line("w", ["captures", "control"], **FULL)], "degraded", "1 of 1 work; w waits: the disk is full"),
+        ([line("w", ["control"], **PAUSED)], "degraded", "1 of 1 work; w waits: the database is away"),
+        ([line("w", [], **PAUSED)], "degraded", "alive, but w: it waits: the database is away"),
+        (
+            [line("c", ["control"]), line("w", [], **PAUSED)],
+            "degraded",
+            "1 of 2 work; w waits: the database is away",
+        ),
+        ([line("w", ["control"], **FULL)], "unhealthy", "no worker takes from captures; "),
+        (
+            [line("c", ["control"]), replace(line("w", [], **PAUSED), age=OLD)],
+            "unhealthy",
+            "no worker takes from captures; ",
+        ),
+    ],
+)
+def test_a_worker_that_waits_on_purpose_makes_the_check_degraded_and_deserts_no_queue(beats, status, said):
+    check = CeleryWorkerCheck(kind="celery_worker", queues=["captures", "control"])
+    workers = [celery_worker._worker(beat.node, beats, celery_worker.Asked(), now=1001.0) for beat in beats]
+    found = celery_worker.verdict(check, workers, {beat.node: 0 for beat in beats}, None)
+    assert (found.status, found.message[: len(said)]) == (status, said)
+    json.dumps(found.data)
 
 
 def beat(age=1.0, silent=1.0, state="running", **told):

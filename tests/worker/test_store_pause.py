@@ -13,20 +13,26 @@ from tests.servers import MariaServer
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
 from tests.worker.processes import ready, running, worker
+from tests.worker.test_verdicts import Look
 
 CAPTURES = 30
 
 
 def test_while_the_database_is_away_nothing_is_taken_from_the_capture_queue_and_nothing_is_lost(
-    surroundings: MakeSurroundings, broker_url: str, own_mysql: MariaServer
+    surroundings: MakeSurroundings, broker_url: str, own_mysql: MariaServer, make_settings
 ) -> None:
-    with pymysql.connect(host="127.0.0.1", port=own_mysql.port, user="root") as connection:
-        connection.cursor().execute("CREATE DATABASE regrow CHARACTER SET utf8mb4")
+    say(
+        own_mysql,
+        "CREATE DATABASE regrow CHARACTER SET utf8mb4",
+        "CREATE USER plain@'127.0.0.1' IDENTIFIED BY 'x'",
+        "GRANT ALL ON regrow.* TO plain@'127.0.0.1'",
+    )
     around = surroundings(
         broker_url,
-        REGROW_DATABASE_URL=own_mysql.url("regrow"),
+        REGROW_DATABASE_URL=own_mysql.url("regrow").replace("root@", "plain:x@"),
         REGROW_CELERY__VISIBILITY_TIMEOUT="60",
     )
+    look = Look(make_settings(around.redis_url, CELERY_BROKER_URL=broker_url))
     with running(worker(around)) as program:
         ready(program)
         own_mysql.kill()
@@ -39,6 +45,9 @@ def test_while_the_database_is_away_nothing_is_taken_from_the_capture_queue_and_
             )
         eventually(lambda: program.says("capture.paused"), 40, what="the worker takes no more")
         eventually(lambda: waiting(broker_url) == CAPTURES, 20, what="all are back in the queue")
+        paused = look.until("healthy", "worker@test waits: captures and redrives stay in the broker")
+        assert paused.status == "degraded"
+        assert paused.data["workers"][0]["paused"] == ["regrow.capture", "regrow.redrive"]
         given_back = program.output().count("letter.waiting")
         around.send("test.work", "control")
         eventually(lambda: around.ended("control") == 1, 20, what="the control queue goes on")
@@ -51,6 +60,17 @@ def test_while_the_database_is_away_nothing_is_taken_from_the_capture_queue_and_
         eventually(lambda: kept(own_mysql) == list(range(CAPTURES)), 60, what="all are kept, each once")
         assert program.says("capture.resumed")
         assert waiting(broker_url) == 0
+        look.until("healthy", "1 alive")
+        say(own_mysql, "SET GLOBAL read_only = 1")  # as after a failover: it answers, and takes nothing
+        eventually(lambda: program.output().count("capture.paused") == 2, 20, what="it takes no more")
+        say(own_mysql, "SET GLOBAL read_only = 0")
+        eventually(lambda: program.output().count("capture.resumed") == 2, 20, what="it goes on")
+
+
+def say(server: MariaServer, *statements: str) -> None:
+    with pymysql.connect(host="127.0.0.1", port=server.port, user="root") as connection:
+        for statement in statements:
+            connection.cursor().execute(statement)
 
 
 def waiting(broker_url: str) -> int:

@@ -87,7 +87,10 @@ def verdict(
     limits = Limits(check.max_age, check.stuck_after, check.backlog)
     judged = [worker_rules.judge(worker, waits.get(worker.node), limits) for worker in workers]
     working = [worker for worker, one in zip(workers, judged, strict=True) if one.works]
-    found = worker_rules.overall(judged, _deserted(check.queues, working))
+    well = [
+        worker for worker, one in zip(workers, judged, strict=True) if one.verdict in {"healthy", "saturated"}
+    ]
+    found = worker_rules.overall(judged, _deserted(check.queues, working, well))
     evidence = [
         {**_shown(worker), "waits": waits.get(worker.node), "verdict": one.verdict, "reason": one.reason}
         for worker, one in zip(workers, judged, strict=True)
@@ -176,6 +179,8 @@ def _of_heartbeat(beat: Heartbeat, pong: bool | None) -> Worker:
         held=_whole(beat.number("held")),
         progress=min(moves, default=None),
         done=_whole(beat.number("done")),
+        troubles=tuple(beat.troubles),
+        paused=beat.paused,
     )
 
 
@@ -206,17 +211,20 @@ def _stalled(
     return since.remembered(url, name, marks, now, check.timeout / 2, lasting=lasting)
 
 
-def _deserted(queues: Collection[str], working: Sequence[Worker]) -> list[str]:
-    """The queues that none of these takes from. One that does not say takes from all."""
+def _deserted(queues: Collection[str], working: Sequence[Worker], well: Sequence[Worker]) -> list[str]:
+    """The queues that none takes from, nor leaves alone on purpose. One that does not say takes from all."""
     if not working or any(worker.queues is None for worker in working):
         return []
-    return [name for name in queues if not any(name in (worker.queues or ()) for worker in working)]
+    taken = {name for worker in working for name in worker.queues or ()}
+    paused = {name for worker in well for name in worker.paused}
+    return [name for name in queues if name not in taken | paused]
 
 
 def _shown(worker: Worker) -> dict[str, Any]:
     """The evidence in JSON values; ages with one digit, and none that is endless."""
     told = asdict(worker)
     told["queues"] = None if worker.queues is None else sorted(worker.queues)
+    told["paused"] = sorted(worker.paused)
     for name in ("age", "silent", "progress", "stalled"):
         value = told[name]
         told[name] = None if value is None or value == float("inf") else round(value, 1)

@@ -6,7 +6,8 @@ thread of it published the line: a process whose ``seen`` is fresh and whose ``a
 loop stands still. Of a worker also ``app``, ``queues`` (what it takes from), ``pool`` (children),
 ``active`` (tasks they run), ``held`` (taken, not begun), ``done`` (tasks that ended), ``done_at`` and
 ``begun_at`` (the last end and the last beginning); of a beat ``sent_at`` (its last message) and ``every``
-(seconds of its shortest interval). ``troubles``, where there are any: for what parts of it wait.
+(seconds of its shortest interval). ``troubles``, where there are any: for what parts of it wait;
+``paused``: the queues that a worker leaves alone meanwhile.
 
 In Redis it lies under ``regrow:{heartbeat}:<kind>:<name>`` and vanishes ten minutes after the last one, so
 that the dead can be told from those who never were. ``regrow:{heartbeat}:<kind>`` is the set of their
@@ -55,6 +56,12 @@ class Heartbeat:
         """For what parts of the process wait."""
         found = self.told.get("troubles")
         return [str(trouble) for trouble in found] if isinstance(found, list) else []
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """The queues that a worker leaves alone on purpose."""
+        found = self.told.get("paused")
+        return frozenset(map(str, found)) if isinstance(found, list) else frozenset()
 
     @property
     def app(self) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from regrow.health.rules import Status
@@ -34,7 +34,8 @@ class Worker:
     long ago its loop gave a pulse, and how long ago its process was heard of. ``pool``: children, ``active``:
     tasks they run, ``held``: messages it has taken and not begun. ``progress``: how long ago a task of it
     began or ended, or it started; endless when it runs nothing and says no more. ``stalled``: for how long
-    work has been seen waiting while ``done``, the number of tasks that ended, stayed as it is.
+    work has been seen waiting while ``done``, the number of tasks that ended, stayed as it is. ``troubles``:
+    for what parts of it wait; ``paused``: the queues that it leaves alone meanwhile, on purpose.
     """
 
     node: str
@@ -49,16 +50,19 @@ class Worker:
     progress: float | None = None
     stalled: float | None = None
     done: int | None = None
+    troubles: tuple[str, ...] = ()
+    paused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Judged:
-    """``works``: whether it can be counted on to take what comes."""
+    """``works``: whether it can be counted on to take what comes. ``troubles``: for what parts of it wait."""
 
     node: str
     verdict: Verdict
     reason: str
     works: bool = False
+    troubles: tuple[str, ...] = ()
 
 
 def waiting_for(worker: Worker, waiting: Mapping[str, int | None], unacked: int | None) -> int:
@@ -74,7 +78,9 @@ def waiting_for(worker: Worker, waiting: Mapping[str, int | None], unacked: int 
 def judge(worker: Worker, waits: int | None, limits: Limits) -> Judged:
     """The verdict over one worker. ``waits``: messages, None when the broker did not answer."""
     early = _dead(worker, limits) or _cut_off(worker, waits) or _idle(worker)
-    return early or _at_work(worker, waits or 0, limits)
+    judged = early or _at_work(worker, waits or 0, limits)
+    # What the dead last said, or one whose broker is away, tells nothing of now.
+    return judged if judged.verdict in {"dead", "unknown"} else replace(judged, troubles=worker.troubles)
 
 
 def _dead(worker: Worker, limits: Limits) -> Judged | None:
@@ -106,6 +112,8 @@ def _idle(worker: Worker) -> Judged | None:
     if worker.state in {"starting", "draining"}:
         return Judged(worker.node, "healthy", f"it is {worker.state}")
     if worker.queues is not None and not worker.queues:
+        if worker.paused:
+            return Judged(worker.node, "healthy", f"it waits: {'; '.join(worker.troubles)}")
         return Judged(worker.node, "wedged", "it takes from no queue")
     return None
 
@@ -150,11 +158,13 @@ def overall(judged: Sequence[Judged], deserted: Sequence[str]) -> Overall:
         return _none_works(judged, said)
     saturated = [worker for worker in working if worker.verdict == "saturated"]
     busy = "; ".join(f"{worker.node} is saturated: {worker.reason}" for worker in saturated[:5])
-    told = "; ".join(part for part in (f"{len(working)} of {len(judged)} work", said, busy) if part)
+    waiting = [f"{worker.node} waits: {trouble}" for worker in judged for trouble in worker.troubles]
+    waits = "; ".join(waiting[:5])
+    told = "; ".join(part for part in (f"{len(working)} of {len(judged)} work", said, busy, waits) if part)
     verdict: Verdict = "saturated" if len(saturated) == len(working) else "healthy"
     if deserted:
         return Overall("unhealthy", verdict, f"no worker takes from {', '.join(deserted)}; {told}")
-    if others or saturated:
+    if others or saturated or waits:
         return Overall("degraded", verdict, told)
     named = ", ".join(worker.node for worker in working[:5])
     more = f" and {len(working) - 5} more" if len(working) > 5 else ""
