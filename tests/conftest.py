@@ -60,9 +60,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # pytest runs without xdist too, in one process
 def pytest_xdist_auto_num_workers() -> int:
-    """A process a core, each with servers of its own. A server that was given is one for all: then one process."""
+    """A process a core and one more, each with servers of its own: half of the time they wait for these.
+
+    A server that was given is one for all: then one process.
+    """
     given = any(os.environ.get(f"REGROW_TEST_{name}_URL") for name in ("REDIS", "MYSQL", "RABBITMQ"))
-    return 0 if given else min(os.cpu_count() or 1, 4)
+    return 0 if given else min((os.cpu_count() or 1) + 1, 5)
 
 
 Server = TypeVar("Server", RedisServer, RedisCluster, RedisSentinel, MariaServer, RabbitServer)
