@@ -114,8 +114,8 @@ def test_beat_makes_its_schedule_anew_when_that_alone_is_lost(surroundings: Make
         eventually(lambda: queued(around) > 0, what="it sends")
         client = redis.Redis.from_url(around.broker_url)
         client.delete("regrow:{beat}::schedule", "regrow.control")
-        eventually(lambda: program.says("beat.schedule_lost"), 15, what="it says so")
-        eventually(lambda: queued(around) > 0, 15, what="it sends again")
+        eventually(lambda: program.says("beat.schedule_lost"), 40, what="it says so")
+        eventually(lambda: queued(around) > 0, 40, what="it sends again")
 
 
 def test_runs_that_nobody_took_do_not_pile_up(surroundings: MakeSurroundings) -> None:
