@@ -68,18 +68,6 @@ def pytest_xdist_auto_num_workers() -> int:
     return 0 if given else min((os.cpu_count() or 1) + 1, 5)
 
 
-_LONGEST_FIRST = ("proof/", "worker/test_verdicts", "worker/", "acceptance/", "recovery/test_trip")
-"""Files of whole processes. Were they last, one process would be at the last of them while the others are done."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> int:
-        name = item.nodeid.removeprefix("tests/")
-        return next((at for at, start in enumerate(_LONGEST_FIRST) if name.startswith(start)), 99)
-
-    items.sort(key=place)
-
-
 Server = TypeVar("Server", RedisServer, RedisCluster, RedisSentinel, MariaServer, RabbitServer)
 
 

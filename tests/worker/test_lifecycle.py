@@ -48,6 +48,7 @@ def test_the_outcome_of_the_last_task_is_told_and_its_message_acknowledged_befor
 ) -> None:
     """A redriven task ends during the drain, or has ended and its outcome is still being kept when it begins."""
     around = surroundings(broker_url, TEST_ACKS_LATE=late, TEST_SLOW_SINK="1.5")
+    around.traces.delete("began:bill", "ended:bill")
     arguments = ["-A", "tests.worker.foreign", "worker", "-n", "foreign@test", "-c", "1", "--loglevel=INFO"]
     foreign = Program(around, arguments, around.home / "foreign.log")
     headers = {"task": "foreign.pay", "id": "bill", "regrow-letter": "letter:token"}
