@@ -84,9 +84,14 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
     def _turn(self) -> tuple[str, float]:
         if not self._leads():
             return "standby", schedule.LOOP
-        if not get_redis(self.app).exists(self.app.redbeat_conf.schedule_key):
-            # Lost while the lock survived: beating on without it would look healthy and send nothing.
-            log.warning("beat.schedule_lost", key=self.app.redbeat_conf.schedule_key)
+        conf = self.app.redbeat_conf
+        keys = {name: self.Entry.generate_key(self.app, name) for name in conf.schedule}
+        scores = get_redis(self.app).zmscore(conf.schedule_key, list(keys.values())) if keys else []
+        lost = [name for name, score in zip(keys, scores, strict=True) if score is None]
+        if lost:
+            # Beating on without them would look healthy. Each is looked for, not only their key: advancing one
+            # in the moment of the loss makes that key anew, with this one job in it.
+            log.warning("beat.schedule_lost", key=conf.schedule_key, jobs=lost)
             self.setup_schedule()
         return "running", float(super().tick())
 

@@ -118,6 +118,24 @@ def test_beat_makes_its_schedule_anew_when_that_alone_is_lost(surroundings: Make
         eventually(lambda: queued(around) > 0, 40, what="it sends again")
 
 
+def test_a_job_that_alone_is_lost_from_the_schedule_is_put_back(surroundings: MakeSurroundings) -> None:
+    around = surroundings()
+    with running(beat(around)) as program:
+        eventually(lambda: queued(around) > 0, what="it sends")
+        client = redis.Redis.from_url(around.broker_url)
+        kept = client.zcard("regrow:{beat}::schedule")
+
+        def lose() -> bool:
+            # Again and again: beat may be about to advance this very job, which puts it back.
+            client.zrem("regrow:{beat}::schedule", "regrow:{beat}:health_check_monitoring")
+            return program.says("beat.schedule_lost")
+
+        eventually(lose, 40, what="it says so")
+        said = next(line for line in program.output().splitlines() if "beat.schedule_lost" in line)
+        assert "health_check_monitoring" in said
+        eventually(lambda: client.zcard("regrow:{beat}::schedule") == kept, what="it is there again")
+
+
 def test_runs_that_nobody_took_do_not_pile_up(surroundings: MakeSurroundings) -> None:
     around = surroundings(REGROW_SCHEDULE__HEALTH_CHECK_MONITORING="0.5", REGROW_SCHEDULE__DUE_CHECKS="3600")
     with running(beat(around)):

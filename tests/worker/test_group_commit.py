@@ -218,7 +218,7 @@ def test_captures_are_kept_together_and_a_bad_one_or_a_killed_child_harms_no_oth
 def test_captures_in_hand_of_a_killed_or_stopped_worker_are_kept_once_by_the_next(
     surroundings: MakeSurroundings, broker_url: str
 ) -> None:
-    around = surroundings(broker_url=broker_url, REGROW_CELERY__VISIBILITY_TIMEOUT="2")
+    around = surroundings(broker_url=broker_url, REGROW_CELERY__VISIBILITY_TIMEOUT="6")
     with running(worker(around, "killed")) as program:
         ready(program)
         with no_commits(around):

@@ -99,7 +99,7 @@ def test_a_drain_that_takes_too_long_gives_its_task_back_to_the_queue(
 def test_a_main_process_killed_leaves_no_child_and_loses_no_task(
     surroundings: MakeSurroundings, broker_url: str
 ) -> None:
-    around = surroundings(broker_url, REGROW_CELERY__VISIBILITY_TIMEOUT="2")
+    around = surroundings(broker_url, REGROW_CELERY__VISIBILITY_TIMEOUT="6")
     with running(worker(around)) as program:
         ready(program)
         around.send("test.work", "running", 2)
