@@ -1,7 +1,8 @@
 """Taking up a changed ``regrow.toml`` without a restart: as a whole, or not at all.
 
 The file is looked at, not watched: whoever has a tick asks, and at most every few seconds its date, size and
-inode are compared. A file that cannot be used is refused with the same words as at a start, told once, and
+inode are compared. A change is taken up when it has stood for a moment, because an editor may empty the file
+before it writes it anew, and an empty file is a good one. A file that cannot be used is refused with the same words as at a start, told once, and
 what was in force stays in force.
 
 What processes are built around does not change under them: those sections (``FIXED``) wait for a restart, and
@@ -43,6 +44,8 @@ FIXED = (
 
 EVERY = 5.0
 """Seconds between two looks at the file."""
+SETTLED = 1.0
+"""Seconds for which a change has to stand."""
 
 Signature = tuple[int, int, int] | None
 
@@ -75,20 +78,15 @@ class Reloader:
         self._file = file
         self._monotonic = monotonic
         self._looked_at = monotonic()
-        self._seen = _signature(file)
+        self._taken = self._noticed = _signature(file)
         self.standing = Standing(str(file) if file else None)
 
     def look(self, current: Settings) -> Settings | None:
         """The settings to go on with when the file has changed and is well; None: those in force stay."""
-        if self._file is None or self._monotonic() - self._looked_at < EVERY:
+        if self._file is None or not self._has_changed(self._monotonic()):
             return None
-        self._looked_at = self._monotonic()
-        seen = _signature(self._file)
-        if seen == self._seen:
-            return None
-        self._seen = seen
         try:
-            new = self._read(seen)
+            new = self._read(self._taken)
         except SettingsError as error:
             self.standing = Standing(str(self._file), str(error), self.standing.waiting)
             for line in str(error).splitlines():
@@ -106,6 +104,18 @@ class Reloader:
         taken = [name for name in changed if name not in FIXED]
         logger.info("settings.reloaded", sections=taken, waiting_for_restart=list(waiting))
         return merged
+
+    def _has_changed(self, now: float) -> bool:
+        """Whether the file is another one than was taken up last, and is still what the last look noticed."""
+        pause = EVERY if self._noticed == self._taken else SETTLED
+        if now - self._looked_at < pause:
+            return False
+        self._looked_at = now
+        before, self._noticed = self._noticed, _signature(self._file)
+        if self._noticed == self._taken or self._noticed != before:
+            return False
+        self._taken = self._noticed
+        return True
 
     def _read(self, seen: Signature) -> Settings:
         if seen is None:

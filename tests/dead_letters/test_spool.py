@@ -127,6 +127,7 @@ except SpoolUnavailableError as error:
 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 assert spool.append([b"after"]) == range(2, 3)
 print([entry.payload for entry in spool.read(0)])
+sys.stdout.flush()  # _exit would not
 import os; os._exit(0)
 """
     done = subprocess.run(

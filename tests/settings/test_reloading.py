@@ -8,7 +8,7 @@ import structlog
 from regrow.engine import Engine
 from regrow.health import settings_standing
 from regrow.settings import load_settings
-from regrow.settings.reloading import EVERY, FIXED, Reloader
+from regrow.settings.reloading import EVERY, FIXED, SETTLED, Reloader
 
 CHECK = '[health.checks.shop]\nkind = "tcp"\nhost = "127.0.0.1"\nport = 1\n'
 
@@ -29,6 +29,7 @@ class House:
         fresh = self.file.with_name("fresh")
         fresh.write_text(text)
         fresh.replace(self.file)
+        self.look()
         self.look()
 
     def look(self):
@@ -76,6 +77,19 @@ def test_a_changed_file_holds_from_the_next_look_on(house):
     assert house.engine.settings_standing.is_in_force
 
 
+def test_a_file_that_an_editor_has_emptied_and_is_about_to_write_is_not_taken_up(house):
+    house.write(CHECK)
+    house.file.write_text("")
+    house.look()
+    assert "shop" in house.checks
+    house.file.write_text(CHECK + "interval = 7\n")
+    house.look()
+    assert house.engine.settings.health.checks["shop"].interval != 7
+    house.now += SETTLED
+    house.engine.refresh()
+    assert house.engine.settings.health.checks["shop"].interval == 7
+
+
 def test_the_file_is_looked_at_every_few_seconds_and_read_when_it_has_changed(house, monkeypatch):
     read = []
     monkeypatch.setattr(house.engine._reloader, "_load", lambda: read.append(1) or house.load())
@@ -117,6 +131,7 @@ def test_a_bad_file_is_refused_whole_and_told_once_with_file_and_key(house, text
 def test_a_file_that_is_gone_changes_nothing_until_it_is_back(house):
     house.write(CHECK)
     house.file.unlink()
+    house.look()
     house.look()
     assert "shop" in house.checks
     assert "is gone" in (house.engine.settings_standing.refused or "")

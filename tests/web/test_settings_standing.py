@@ -24,6 +24,7 @@ def test_the_detail_shows_new_checks_and_why_a_bad_file_is_not_in_force(
 ) -> None:
     monkeypatch.setattr("regrow.web.app.EVERY", 0.05)
     monkeypatch.setattr("regrow.settings.reloading.EVERY", 0.0)
+    monkeypatch.setattr("regrow.settings.reloading.SETTLED", 0.0)
     file = tmp_path / "regrow.toml"
     file.write_text("")
     environ = {
@@ -39,15 +40,20 @@ def test_the_detail_shows_new_checks_and_why_a_bad_file_is_not_in_force(
     client = make_client(engine=engine)
     client.headers["X-API-Key"] = KEY
 
+    def write(text: str) -> None:
+        # Whole, or this very process could be caught between emptying and writing.
+        (tmp_path / "fresh").write_text(text)
+        (tmp_path / "fresh").replace(file)
+
     def detail(name: str) -> dict[str, object]:
         found: dict[str, object] = client.get("/health/detailed").json()[name]
         return found
 
     assert "shop" not in detail("checks")
     assert detail("settings") == {}
-    file.write_text(CHECK)
+    write(CHECK)
     eventually(lambda: "shop" in detail("checks"))
-    file.write_text(CHECK + "interval = -1\n")
+    write(CHECK + "interval = -1\n")
     told = eventually(lambda: detail("settings"))
     (standing,) = told.values()
     assert f"{file}: health.checks.shop.interval = -1" in str(standing)
