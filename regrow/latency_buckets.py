@@ -1,4 +1,4 @@
-"""Durations in logarithmic buckets: few numbers that can be added up, and percentiles that are then still right.
+"""Durations in logarithmic buckets: few numbers that add up, and percentiles that stay right.
 
 A bucket is 4% wide, so that a percentile is within 2% of the exact one. Buckets of minutes, processes or
 services are merged by adding their counts; means of percentiles would lie. Only those that were hit are kept.

@@ -89,8 +89,8 @@ class Scheduler(RedBeatScheduler):  # type: ignore[misc, unused-ignore]
         scores = get_redis(self.app).zmscore(conf.schedule_key, list(keys.values())) if keys else []
         lost = [name for name, score in zip(keys, scores, strict=True) if score is None]
         if lost:
-            # Beating on without them would look healthy. Each is looked for, not only their key: advancing one
-            # in the moment of the loss makes that key anew, with this one job in it.
+            # Beating on without them would look healthy. Each is looked for, not only their key: who advances
+            # one in the moment of the loss makes that key anew, with this one job in it.
             log.warning("beat.schedule_lost", key=conf.schedule_key, jobs=lost)
             self.setup_schedule()
         return "running", float(super().tick())

@@ -2,8 +2,8 @@
 
 The file is looked at, not watched: whoever has a tick asks, and at most every few seconds its date, size and
 inode are compared. A change is taken up when it has stood for a moment, because an editor may empty the file
-before it writes it anew, and an empty file is a good one. A file that cannot be used is refused with the same words as at a start, told once, and
-what was in force stays in force.
+before it writes it anew, and an empty file is a good one. A file that cannot be used is refused with the same
+words as at a start, told once, and what was in force stays in force.
 
 What processes are built around does not change under them: those sections (``FIXED``) wait for a restart, and
 that is told too. Where the rest of the file contradicts what stays in force, all of it waits. Secrets in
