@@ -14,13 +14,21 @@ from statistics import median
 from typing import Any
 
 from regrow.reports import rules, wording
-from regrow.reports.rules import State
 from regrow.reports.sources import Check, Facts, Job, ServiceRecovery, Snapshot
+from regrow.slo import ledger
+from regrow.slo.ledger import State
 
 SCHEMA = 1
 BUCKETS = 30
 
-LETTERS_OF_STATES = {State.UP: "u", State.DEGRADED: "g", State.DOWN: "d", State.UNKNOWN: "x"}
+LETTERS_OF_STATES = {
+    State.UP: "u",
+    State.DEGRADED: "g",
+    State.DOWN: "d",
+    State.UNKNOWN: "x",
+    State.MAINTENANCE: "m",
+    State.PAUSED: "p",
+}
 
 
 def build(kind: str, facts: Facts, snapshot: Snapshot, *, target: float) -> dict[str, Any]:
@@ -114,21 +122,22 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _check(check: Check, facts: Facts, target: float) -> dict[str, Any]:
-    account = rules.ledger(check.samples, facts.start, facts.end)
-    cut = rules.spans(check.samples, facts.start, facts.end)
+    cut = ledger.spans(check.samples, facts.start, facts.end)
+    account = ledger.account(cut, check.samples, facts.start, facts.end)
+    outages = ledger.outages(cut)
     low, high = account.bounds
-    buckets = rules.strip(cut, facts.start, facts.end, BUCKETS)
+    buckets = ledger.strip(cut, facts.start, facts.end, BUCKETS)
     return {
         "name": check.name,
         "kind": check.kind,
         "required": check.required,
-        "words": rules.uptime_words(account),
+        "words": ledger.uptime_words(account),
         "uptime": _share(account.uptime),
         "bounds": [_share(low), _share(high)],
-        "confidence_low": _share(rules.confidence_low(account)),
+        "confidence_low": _share(ledger.confidence_low(account)),
         "coverage": _share(account.coverage),
         "sufficient": account.sufficient,
-        "target_met": rules.target_met(account, target),
+        "target_met": ledger.target_met(account, target),
         "seconds": {
             "up": account.up.total_seconds(),
             "degraded": account.degraded.total_seconds(),
@@ -136,8 +145,8 @@ def _check(check: Check, facts: Facts, target: float) -> dict[str, Any]:
             "unknown": account.unknown.total_seconds(),
         },
         "probes": account.probes,
-        "outages": account.outages,
-        "longest_outage": account.longest_outage.total_seconds(),
+        "outages": len(outages),
+        "longest_outage": max(outages, default=ledger.NOTHING).total_seconds(),
         "last_message": check.last_message,
         "strip": {
             "seconds": (facts.end - facts.start).total_seconds() / BUCKETS,

@@ -20,8 +20,9 @@ from regrow.database.tables import (
 from regrow.degradation import kept as levels
 from regrow.engine import Engine
 from regrow.jobs import JOBS
-from regrow.reports.rules import Sample, Transition
+from regrow.reports.rules import Transition
 from regrow.settings import CheckSettings
+from regrow.slo.ledger import Sample
 
 RESOURCES = ("disk", "memory", "cpu")
 """Kinds of checks whose results carry a percentage in ``data``."""

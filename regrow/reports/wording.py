@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 # Shape and word besides colour: a strip must be readable in black and white.
-SIGNS = {"u": "█", "g": "▄", "d": "✕", "x": "░"}
-NAMES = {"u": "up", "g": "degraded", "d": "down", "x": "unknown"}
+SIGNS = {"u": "█", "g": "▄", "d": "✕", "x": "░", "m": "·", "p": "-"}
+NAMES = {"u": "up", "g": "degraded", "d": "down", "x": "unknown", "m": "maintenance", "p": "paused"}
 LEGEND = "█ up, ▄ degraded, ✕ down, ░ unknown (nobody looked)"
 
 

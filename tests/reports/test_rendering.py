@@ -14,8 +14,9 @@ import pytest
 from regrow.reports import model, wording
 from regrow.reports.render_html import content_security_policy, html
 from regrow.reports.render_markdown import escaped, markdown
-from regrow.reports.rules import Sample, Transition
+from regrow.reports.rules import Transition
 from regrow.reports.sources import Check, Facts, Job, Resource, ServiceRecovery, Snapshot
+from regrow.slo.ledger import Sample, State
 
 START = datetime(2026, 3, 1, 11, tzinfo=UTC)
 END = START + timedelta(hours=1)
@@ -126,7 +127,7 @@ def test_a_strip_says_the_same_by_shape_by_class_and_by_words() -> None:
 
 
 def test_the_signs_of_a_strip_differ_in_shape() -> None:
-    assert len(set(wording.SIGNS.values())) == len(wording.SIGNS) == 4
+    assert len(set(wording.SIGNS.values())) == len(wording.SIGNS) == len(State)
 
 
 def test_markdown_keeps_its_tables_whatever_the_names_are() -> None:
