@@ -24,6 +24,7 @@ from regrow.settings.contradictions import (
     contradictions_of_degradation,
     contradictions_of_maintenance,
     contradictions_of_routes,
+    contradictions_of_slo,
     contradictions_of_startup,
 )
 from regrow.settings.models import (
@@ -115,6 +116,7 @@ def contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
     yield from contradictions_of_degradation(layers, settings)
     yield from contradictions_of_recovery(layers, settings)
     yield from contradictions_of_maintenance(layers, settings)
+    yield from contradictions_of_slo(layers, settings)
     if settings.profile == "testing":
         return
     intervals = {("health", "interval"): settings.health.interval} | {

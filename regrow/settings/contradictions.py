@@ -135,6 +135,32 @@ def contradictions_of_maintenance(layers: Layers, settings: Settings) -> Iterabl
                 )
 
 
+def contradictions_of_slo(layers: Layers, settings: Settings) -> Iterable[str]:
+    """One line for each promise about checks that are not there."""
+    checks = settings.health.checks
+    services = {name for check in checks.values() if (name := check.labels.get("service"))}
+    for name, told in settings.slo.objectives.items():
+        place = ("slo", "objectives", name)
+        where = f"{layers.origin(place)}: {'.'.join(place)}"
+        for check in told.checks:
+            if check not in checks:
+                yield f"{where}.checks names {check!r}, {_no_check(check, checks)}"
+        if told.labels and not any(told.labels.items() <= check.labels.items() for check in checks.values()):
+            words = ", ".join(f"{key}={value}" for key, value in told.labels.items())
+            yield f"{where}.labels: no check bears {words}. Correct it, or label the checks that it is about."
+        about_checks = told.kind == "availability" and told.service is not None
+        if about_checks and told.service not in {*checks, *services}:
+            yield (
+                f"{where}.service names {told.service!r}, which is neither a check nor any check's label "
+                f"`service`. Correct it, or write labels = {{ service = {told.service!r} }} in its checks."
+            )
+        if told.kind == "availability" and told.seconds > 86_400 * settings.slo.spans_days:
+            yield (
+                f"{where}.window ({told.seconds:g}) is longer than slo.spans_days keeps "
+                f"({settings.slo.spans_days} days). Change one of them."
+            )
+
+
 def _depends_on(layers: Layers, name: str) -> str:
     place = ("health", "checks", name, "depends_on")
     return f"{layers.origin(place)}: {'.'.join(place)}"

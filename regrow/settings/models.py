@@ -22,6 +22,7 @@ from regrow.settings.degradation import DegradationSettings
 from regrow.settings.maintenance import MaintenanceSettings
 from regrow.settings.recovery import HandlerSettings
 from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
+from regrow.settings.slo import SloSettings
 
 Profile = Literal["production", "development", "testing"]
 Count = Annotated[int, Field(ge=0)]
@@ -461,6 +462,7 @@ class Settings(Section):
     breakers: dict[str, BreakerSettings]
     recovery: RecoverySettings
     degradation: DegradationSettings
+    slo: SloSettings
     reports: ReportSettings
     jobs: JobSettings
     history: HistorySettings

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from regrow.breakers.kinds import KINDS
-from regrow.settings import VARIABLES, Settings, checks, maintenance, models, recovery, routes
+from regrow.settings import VARIABLES, Settings, checks, maintenance, models, recovery, routes, slo
 from regrow.settings.checks import common
 from regrow.settings.sources import PROFILES
 
@@ -62,6 +62,7 @@ def tables() -> str:
             if (own := _own(model, "kind", *recovery._Handler.model_fields))
         ),
         _table("`[maintenance.NAME]`", maintenance.MaintenanceSettings, None),
+        _table("`[slo.objectives.NAME]`", slo.ObjectiveSettings, None),
         _table("`[[temp_files.roots]]`", models.TempFileRoot, None),
         _table("`[health.checks.NAME]`, every kind", common.Check, None),
     ]
