@@ -76,17 +76,28 @@ def capture_together(calls: Sequence[Call]) -> list[str | None]:
 def capture_many(self: Task[Any, Any], /, messages: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keep many failed messages in few transactions; each is a mapping of ``capture``'s arguments.
 
-    The event ids are the result, in order. One that cannot be kept holds up none of the others.
+    The event ids are the result, in order. One that cannot be kept holds up none of the others: when the disk
+    does not take the file that it needs, the others are committed before the message goes back to the broker,
+    and are known by their event ids when it comes again.
     """
-    engine = get_engine()
-    kept = _or_back_to_the_broker(
-        lambda: [
-            _kept_or_unfiled(engine, payload, f"{self.request.id}:{number}")
-            for number, payload in enumerate(messages)
-        ]
-    )
-    good = [captured for captured in kept if captured is not None]
-    return _or_back_to_the_broker(lambda: service.capture_many(engine, good))
+    return _or_back_to_the_broker(lambda: _keep_many(get_engine(), self.request.id, messages))
+
+
+def _keep_many(engine: Engine, task_id: str | None, messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """DiskUnavailableError: all are committed but those that need a file, of which some have none."""
+    good: list[Capture] = []
+    full: DiskUnavailableError | None = None
+    for number, payload in enumerate(messages):
+        try:
+            captured = _kept_or_unfiled(engine, payload, f"{task_id}:{number}")
+        except DiskUnavailableError as error:
+            full = error
+        else:
+            good += [captured] if captured is not None else []
+    kept = service.capture_many(engine, good)
+    if full is not None:
+        raise full
+    return kept
 
 
 @shared_task(name="regrow.dead_letters.receive")

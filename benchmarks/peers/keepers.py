@@ -55,8 +55,8 @@ def bookkeeping(_url: str) -> Work:
     def work(count: int) -> tuple[float, int]:
         done, began = 0, time.perf_counter()
         while done < count:
-            batch = engine.database.run(
-                lambda connection: leasing.lease(
+            batch, _ = engine.database.run(
+                lambda connection: leasing.lease_some(
                     connection, "bank", owner=owner, now=engine.clock(), seconds=60, limit=200
                 )
             )

@@ -40,19 +40,6 @@ def any_due(connection: sa.Connection, service: str, now: datetime) -> bool:
     return connection.execute(_due(sa.select(letters.id), service, now).limit(1)).first() is not None
 
 
-def lease(
-    connection: sa.Connection,
-    service: str,
-    *,
-    owner: str,
-    now: datetime,
-    seconds: float,
-    limit: int,
-) -> list[Leased]:
-    """:func:`lease_some`; the letters alone."""
-    return lease_some(connection, service, owner=owner, now=now, seconds=seconds, limit=limit)[0]
-
-
 def lease_some(
     connection: sa.Connection,
     service: str,

@@ -39,11 +39,6 @@ class Late:
     awaited: Counter[str] = field(default_factory=Counter)
 
 
-def return_overdue(engine: Engine) -> int:
-    """:func:`look_after_overdue`; how many letters were returned."""
-    return look_after_overdue(engine).returned
-
-
 def look_after_overdue(engine: Engine) -> Late:
     """Letters whose worker died, or whose outcome never came, wait for their next redrive or for a person.
 

@@ -27,7 +27,7 @@ from regrow.dead_letters.receipts import Range, as_ranges
 from regrow.dead_letters.spool_entries import Outcome
 from regrow.dead_letters.spool_parcels import RECEIPT_TTL, Parcel, receipt_key
 from regrow.engine import Engine
-from regrow.errors import RouteError, StoreUnavailableError
+from regrow.errors import DiskUnavailableError, RouteError, StoreUnavailableError
 
 logger = structlog.get_logger(__name__)
 
@@ -46,12 +46,14 @@ class EngineDestination:
         return None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Sorted:
-    """``captures``: each with the number and the entry that it came in."""
+    """``captures``: each with the number and the entry that it came in. ``full``: the disk did not take the
+    file that another entry needs."""
 
     captures: list[tuple[int, bytes, Capture]]
     outcomes: list[Outcome]
+    full: DiskUnavailableError | None = None
 
 
 def receive(engine: Engine, parcel: Parcel) -> int:
@@ -59,7 +61,7 @@ def receive(engine: Engine, parcel: Parcel) -> int:
 
     What cannot be a letter is kept as a file (``unfiled``) and counts as received. StoreUnavailableError:
     the database is away, or the key that entries are sealed to; nothing, or a part, is kept, and telling
-    all of it again is safe.
+    all of it again is safe. DiskUnavailableError: all is kept but what needs a file, and has no receipt yet.
     """
     told = _sort(engine, parcel)
     settling.settle_many(engine, [each.attempt for each in told.outcomes if each.error is None])
@@ -80,41 +82,47 @@ def receive(engine: Engine, parcel: Parcel) -> int:
             now=engine.clock(),
         )
 
-    _keep(engine, parcel.source, told.captures, note)
+    _keep(engine, parcel.source, told, note)
     if parcel.lost:
         logger.error("spool.damaged", source=parcel.source, host=parcel.host, lost=_spelt(parcel.lost))
     _publish(engine, parcel.source, watermark)
     return watermark
 
 
-def _keep(
-    engine: Engine,
-    source: str,
-    captures: Sequence[tuple[int, bytes, Capture]],
-    note: Callable[[sa.Connection], None],
-) -> None:
+def _keep(engine: Engine, source: str, told: _Sorted, note: Callable[[sa.Connection], None]) -> None:
     """One that the database does not take, for whatever reason, must not hold up its source for ever."""
+    also = None if told.full else note
     try:
-        capturing.capture_many(engine, [captured for *_, captured in captures], also=note)
+        capturing.capture_many(engine, [captured for *_, captured in told.captures], also=also)
     except StoreUnavailableError:
         raise
     except Exception as error:
-        logger.warning("spool.parcel_taken_apart", error=repr(error), count=len(captures))
-    else:
-        return
-    for number, entry, captured in captures:
+        logger.warning("spool.parcel_taken_apart", error=repr(error), count=len(told.captures))
+        _keep_each(engine, source, told)
+        if told.full is None:
+            capturing.capture_many(engine, (), also=note)
+    if told.full is not None:
+        raise told.full
+
+
+def _keep_each(engine: Engine, source: str, told: _Sorted) -> None:
+    for number, entry, captured in told.captures:
         try:
             capturing.capture(engine, captured)
         except StoreUnavailableError:
             raise
         except Exception as error:
-            _set_aside(engine, source, number, entry, error)
-    capturing.capture_many(engine, (), also=note)
+            _set_aside(engine, source, number, entry, error, told)
 
 
-def _set_aside(engine: Engine, source: str, number: int, entry: bytes, error: Exception) -> None:
-    """As it came: sealed, if it was."""
-    unfiled.write(engine.settings.home, f"{source}:{number}", b64encode(entry).decode("ascii"), error)
+def _set_aside(
+    engine: Engine, source: str, number: int, entry: bytes, error: Exception, told: _Sorted
+) -> None:
+    """As it came: sealed, if it was. Where the disk is full the others are kept first."""
+    try:
+        unfiled.write(engine.settings.home, f"{source}:{number}", b64encode(entry).decode("ascii"), error)
+    except DiskUnavailableError as full:
+        told.full = full
 
 
 def _sort(engine: Engine, parcel: Parcel) -> _Sorted:
@@ -132,7 +140,7 @@ def _sort(engine: Engine, parcel: Parcel) -> _Sorted:
         except RouteError as error:  # a header that names no attempt: nothing waits for its outcome
             logger.warning("letter.outcome_refused", error=str(error))
         except Exception as error:
-            _set_aside(engine, parcel.source, number, entry, error)
+            _set_aside(engine, parcel.source, number, entry, error, found)
     return found
 
 

@@ -186,8 +186,22 @@ def _purge(engine: Engine, found: Verified, done: dict[str, Any]) -> None:
 
 def _forget(engine: Engine) -> int:
     before = engine.clock() - timedelta(days=engine.settings.dead_letters.tombstone_days)
+    _bury_strays(engine, before)
     forgotten, went = 0, 1
     while went:
         went, events = engine.database.run(partial(tombstones.forget, before=before, limit=_CHUNK))
         forgotten += events
     return forgotten
+
+
+def _bury_strays(engine: Engine, before: datetime) -> None:
+    """Events of letters that nobody remembers would stay for ever."""
+    last, strays = None, 0
+    while True:
+        seek = partial(tombstones.bury_strays, before=before, after=last, limit=_CHUNK, now=engine.clock())
+        sought = engine.database.run(seek)
+        strays, last = strays + sought.strays, sought.last
+        if last is None:
+            break
+    if strays:
+        logger.warning("letters.purged_without_tombstone", letters=strays)

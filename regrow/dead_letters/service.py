@@ -12,7 +12,6 @@ from regrow.dead_letters.bookkeeping import correct_ledger, fold_ledger, read_le
 from regrow.dead_letters.by_hand import discard, retry
 from regrow.dead_letters.capturing import capture, capture_many, checked
 from regrow.dead_letters.erasing import erase, prove_keys, rotate_keys
-from regrow.dead_letters.overdue import return_overdue
 from regrow.dead_letters.preflight import check_letters, check_routes
 from regrow.dead_letters.reading import (
     LetterDetails,
@@ -66,7 +65,6 @@ __all__ = [
     "receive",
     "record_failure",
     "retry",
-    "return_overdue",
     "rotate_keys",
     "settle",
     "settle_many",

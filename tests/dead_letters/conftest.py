@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from regrow.database import Database
+from regrow.dead_letters import leasing, overdue
 from regrow.dead_letters.captured import Capture, of_message
 from regrow.dead_letters.home import HEADER, HomeMessage
 from regrow.dead_letters.posting import Posting
 from regrow.dead_letters.second_copies import QueueLook
+from regrow.dead_letters.store import Leased
 from regrow.engine import Engine
 from regrow.errors import RouteError, StoreUnavailableError
 
@@ -104,3 +106,18 @@ def free(_engine: Engine, _services: object) -> dict[str, float]:
 def rows(database: Database, query: object) -> list[object]:
     with database.snapshot() as connection:
         return list(connection.execute(query))
+
+
+def take(
+    engine: Engine, *, owner: str = "w", seconds: float = 6, limit: int = 1, now: datetime | None = None
+) -> list[Leased]:
+    """Lease due letters of ``payments``, as a redriver does."""
+    at = now or engine.clock()
+    return engine.database.run(
+        lambda c: leasing.lease_some(c, "payments", owner=owner, now=at, seconds=seconds, limit=limit)
+    )[0]
+
+
+def return_overdue(engine: Engine) -> int:
+    """How many letters came back whose lease or deadline had passed."""
+    return overdue.look_after_overdue(engine).returned

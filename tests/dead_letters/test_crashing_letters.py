@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 
 from regrow.database.tables import dead_letters
-from regrow.dead_letters import leasing, overdue, redrivers, rules, service
+from regrow.dead_letters import overdue, redrivers, rules, service
 from regrow.dead_letters.store import Letter
 from regrow.engine import Engine
-from tests.dead_letters.conftest import Clock, Post, call, free
+from tests.dead_letters.conftest import Clock, Post, call, free, return_overdue, take
 
 KILLER = 3
 
@@ -94,7 +94,7 @@ def test_a_worker_that_is_told_to_end_gives_its_letters_back_at_once_and_they_ar
         _run_in_a_process(engine)
         assert service.counts(engine)["leased"] == 1, "the one of which nobody knows whether it was sent"
         clock.advance(engine.settings.dead_letters.lease + 1)
-    overdue.return_overdue(engine)
+    return_overdue(engine)
     assert service.counts(engine)["pending"] == 4
     assert {letter.crashes for letter in _letters(engine).values()} == {0}
 
@@ -108,19 +108,15 @@ def test_a_lease_that_ran_out_says_nothing_of_a_letter_when_nobody_knows_that_it
         pass
     for number, name in enumerate([owner, "unknown", "unknown", owner]):
         clock.advance(60)
-        assert engine.database.run(
-            lambda c, name=name: leasing.lease(c, "payments", owner=name, now=clock.now, seconds=5, limit=1)
-        )
+        assert take(engine, owner=name, seconds=5)
         clock.advance(6)
-        assert overdue.return_overdue(engine) == 1, number
+        assert return_overdue(engine) == 1, number
         assert _letters(engine)[0].crashes == 0
     engine.redis.set(redrivers.run_key("killed"), "at work")
     clock.advance(60)
-    engine.database.run(
-        lambda c: leasing.lease(c, "payments", owner="killed", now=clock.now, seconds=5, limit=1)
-    )
+    take(engine, owner="killed", seconds=5)
     clock.advance(6)
-    overdue.return_overdue(engine)
+    return_overdue(engine)
     assert _letters(engine)[0].crashes == 1
 
 

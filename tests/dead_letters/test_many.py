@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from regrow.dead_letters import leasing, service, store
+from regrow.dead_letters import service, store
 from regrow.dead_letters.home import attempt_reference
 from regrow.engine import Engine
-from tests.dead_letters.conftest import Clock, call
-
-
-def leased(engine: Engine, clock: Clock, limit: int = 10) -> list[store.Leased]:
-    return engine.database.run(
-        lambda connection: leasing.lease(
-            connection, "payments", owner="w", now=clock.now, seconds=60, limit=limit
-        )
-    )
+from tests.dead_letters.conftest import Clock, call, return_overdue, take
 
 
 def outcomes(engine: Engine, letter: str) -> list[str | None]:
@@ -25,7 +17,7 @@ def test_each_letter_of_a_batch_has_a_fence_of_its_own_that_the_database_knows(
 ) -> None:
     service.capture_many(letters, [call(number) for number in range(10)])
     clock.advance(3600)
-    batch = leased(letters, clock)
+    batch = take(letters, seconds=60, limit=10)
     assert len({one.token for one in batch}) == 10
     for one in batch:
         details = service.show(letters, one.letter.id)
@@ -34,18 +26,18 @@ def test_each_letter_of_a_batch_has_a_fence_of_its_own_that_the_database_knows(
         assert details.body == one.body
 
     clock.advance(61)  # at the same moment returned and leased again: another fence
-    service.return_overdue(letters)
-    again = leased(letters, clock)
+    return_overdue(letters)
+    again = take(letters, seconds=60, limit=10)
     assert not {one.token for one in batch} & {one.token for one in again}
 
 
 def test_outcomes_told_together_settle_each_letter_once(letters: Engine, clock: Clock) -> None:
     events = service.capture_many(letters, [call(number) for number in range(4)])
     clock.advance(3600)
-    batch = {one.letter.id: one for one in leased(letters, clock)}
+    batch = {one.letter.id: one for one in take(letters, seconds=60, limit=10)}
     clock.advance(61)
-    service.return_overdue(letters)
-    again = {one.letter.id: one for one in leased(letters, clock)}
+    return_overdue(letters)
+    again = {one.letter.id: one for one in take(letters, seconds=60, limit=10)}
     twice, before, discarded, plain = [service.show(letters, event).letter.id for event in events]
     assert service.settle(letters, attempt_reference(before, again[before].token))
     letters.database.run(

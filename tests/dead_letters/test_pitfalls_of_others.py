@@ -12,12 +12,12 @@ import pytest
 import sqlalchemy as sa
 
 from regrow.database.tables import capture_events, dead_letters
-from regrow.dead_letters import leasing, service, store
+from regrow.dead_letters import service, store
 from regrow.dead_letters.captured import of_message
 from regrow.dead_letters.classes import Cause
 from regrow.dead_letters.home import attempt_reference
 from regrow.engine import Engine
-from tests.dead_letters.conftest import Clock, Post, call, free
+from tests.dead_letters.conftest import Clock, Post, call, free, take
 
 
 @pytest.fixture
@@ -125,9 +125,7 @@ def test_baldur_lets_a_worker_with_a_stale_lease_settle_and_its_failure_undo_a_s
 ) -> None:
     event = service.capture(engine, call())
     clock.advance(60)
-    stale = engine.database.run(
-        lambda c: leasing.lease(c, "payments", owner="stale", now=clock.now, seconds=5, limit=1)
-    )[0]
+    [stale] = take(engine, owner="stale")
     _redrive(engine, clock)
     assert service.settle(engine, post.attempts[-1])
     resolved = _letter(engine, event)

@@ -17,7 +17,7 @@ from regrow.dead_letters.sources import PATIENCE, forget_old
 from regrow.dead_letters.spool_entries import Outcome
 from regrow.dead_letters.spool_parcels import Parcel, receipt_key
 from regrow.engine import Engine
-from regrow.errors import LetterRefusedError, StoreUnavailableError
+from regrow.errors import DiskUnavailableError, LetterRefusedError, StoreUnavailableError
 from tests.dead_letters.conftest import Clock, Post, call, free
 
 NUMBERS = st.sets(st.integers(1, 60))
@@ -140,6 +140,22 @@ def test_what_cannot_be_a_letter_is_kept_as_a_file_and_holds_up_nothing(letters:
     assert service.counts(letters)["pending"] == 2
     (file,) = (letters.settings.home / "unfiled").glob("*.json")
     assert "s:2" in file.read_text()
+
+
+def test_on_a_full_disk_a_parcel_waits_and_holds_up_none_of_its_captures(letters: Engine) -> None:
+    letters.settings.home.mkdir(parents=True, exist_ok=True)
+    in_the_way = letters.settings.home / "unfiled"
+    in_the_way.write_text("of the folder")
+    one, two = parcel(1, 2).entries
+    told = Parcel("s", 0, (one, (2, b"from the future"), (3, two[1])))
+    with pytest.raises(DiskUnavailableError):
+        service.receive(letters, told)
+    assert service.counts(letters)["pending"] == 2
+    assert service.list_sources(letters) == [], "no receipt for what is nowhere yet"
+    in_the_way.unlink()
+    assert service.receive(letters, told) == 3
+    assert service.counts(letters)["pending"] == 2
+    assert len(list(in_the_way.iterdir())) == 1
 
 
 def test_the_receipt_is_published_where_the_app_looks(make_settings, redis_url: str, tmp_path) -> None:

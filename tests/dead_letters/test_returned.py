@@ -13,7 +13,7 @@ from regrow.dead_letters.classes import Cause
 from regrow.dead_letters.home import HEADER
 from regrow.engine import Engine
 from regrow.errors import RouteError
-from tests.dead_letters.conftest import Clock, Post, free
+from tests.dead_letters.conftest import Clock, Post, free, return_overdue
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_what_comes_back_of_an_earlier_attempt_changes_nothing(
     event = service.capture(waiting, dead())
     _redrive(waiting, clock)
     clock.advance(waiting.settings.dead_letters.outcome_deadline + 1)
-    service.return_overdue(waiting)
+    return_overdue(waiting)
     _redrive(waiting, clock)
     first, second = (posting.headers[HEADER] for posting in post.posted)
     service.settle(waiting, second)

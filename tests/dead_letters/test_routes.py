@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regrow import headers as known_headers
-from regrow.dead_letters import leasing, redriving, routes, service
+from regrow.dead_letters import redriving, routes, service
 from regrow.dead_letters.home import HEADER, Raw
 from regrow.dead_letters.posting import EFFECT_KEY, kept_headers, posting_of
 from regrow.dead_letters.route import Outbound
@@ -22,7 +22,7 @@ from regrow.dead_letters.store import Letter
 from regrow.engine import Engine
 from regrow.errors import RouteError
 from regrow.settings import load_settings
-from tests.dead_letters.conftest import Clock, Post, call, free
+from tests.dead_letters.conftest import Clock, Post, call, free, take
 
 WRITTEN = """
 [brokers.orders]
@@ -176,11 +176,7 @@ def test_a_task_on_another_broker_carries_no_callbacks_that_nobody_would_hear(fi
     engine = route.engine
     engine.database.upgrade()
     service.capture(engine, call(message_type="letter", idempotency_key="order-7"))
-    leased = engine.database.run(
-        lambda c: leasing.lease(
-            c, "payments", owner="x", now=datetime(2100, 1, 1, tzinfo=UTC), seconds=9, limit=1
-        )
-    )
+    leased = take(engine, now=datetime(2100, 1, 1, tzinfo=UTC))
     route.send(Outbound.of(leased[0]))
     ((_, message),) = post.home
     assert (message.callbacks, message.errbacks) == ([], [])
@@ -192,11 +188,7 @@ def test_a_redriven_message_says_that_it_was_sent_now_not_when_its_first_one_was
     route = find(message_type="invoice")
     route.engine.database.upgrade()
     service.capture(route.engine, call(message_type="invoice"))
-    leased = route.engine.database.run(
-        lambda c: leasing.lease(
-            c, "payments", owner="x", now=datetime(2100, 1, 1, tzinfo=UTC), seconds=9, limit=1
-        )
-    )
+    leased = take(route.engine, now=datetime(2100, 1, 1, tzinfo=UTC))
     outbound = Outbound.of(leased[0])
     first = {"task": "billing.send", "id": "abc", known_headers.SENT_AT: 5.0}
     before = route.engine.clock().timestamp() - 1

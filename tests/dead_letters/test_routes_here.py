@@ -12,7 +12,7 @@ from regrow.dead_letters import redriving, routes, service
 from regrow.dead_letters.route import Outbound
 from regrow.engine import Engine
 from regrow.errors import CircuitOpenError, DeliveryFailedError, DeliveryRefusedError
-from tests.dead_letters.conftest import Clock, call, free
+from tests.dead_letters.conftest import Clock, call, free, return_overdue, take
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def test_one_that_kills_its_worker_costs_an_attempt_each_time(letters: Engine, c
         with pytest.raises(Killed):
             _redrive(letters, clock)
         clock.advance(3600)
-        assert service.return_overdue(letters) == 1
+        assert return_overdue(letters) == 1
     letter = service.show(letters, event).letter
     assert (letter.state, letter.attempts) == ("quarantined", 2)
 
@@ -143,10 +143,7 @@ def test_a_worker_that_lost_its_lease_does_not_run_it(
     here(lambda outbound: ran.append(outbound.token))
     service.capture(letters, call())
     clock.advance(3600)
-    take = redriving.leasing.lease
-    stale = letters.database.run(
-        lambda c: take(c, "payments", owner="zombie", now=clock.now, seconds=5, limit=1)
-    )
+    stale = take(letters, owner="zombie", seconds=5)
     clock.advance(6)
     assert redriving.process_batch(letters, held=free)["resolved"] == 1
     # The zombie wakes up, believes in its lease, and finds that it is no longer its own.

@@ -21,7 +21,7 @@ from regrow.errors import (
     StoreUnavailableError,
     TransitionRefusedError,
 )
-from tests.dead_letters.conftest import Clock, Post, call, free, rows
+from tests.dead_letters.conftest import Clock, Post, call, free, rows, take
 
 
 def _state(engine: Engine, event_id: str) -> str:
@@ -259,9 +259,7 @@ def test_a_dead_workers_lease_runs_out_and_its_zombie_can_do_no_harm(
 ) -> None:
     event = service.capture(letters, call())
     clock.advance(60)
-    zombie = letters.database.run(
-        lambda c: leasing.lease(c, "payments", owner="zombie", now=clock.now, seconds=6, limit=1)
-    )[0]
+    [zombie] = take(letters, owner="zombie")
     clock.advance(7)
     assert _redrive(letters)["dispatched"] == 1  # returned and sent by the living
     after = service.show(letters, event).letter
@@ -380,10 +378,10 @@ def test_two_workers_lease_different_letters_without_waiting_for_each_other(
     service.capture_many(engine, [call(n) for n in range(20)])
     clock.advance(60)
     other = Database(mysql_url)
-    take = {"owner": "w", "now": clock.now, "seconds": 60, "limit": 10}
+    how = {"owner": "w", "now": clock.now, "seconds": 60, "limit": 10}
     with engine.database.transaction() as first, other.transaction() as second:
-        one = leasing.lease(first, "payments", **take)
-        two = leasing.lease(second, "payments", **take)
+        one, _ = leasing.lease_some(first, "payments", **how)
+        two, _ = leasing.lease_some(second, "payments", **how)
     assert len({x.letter.id for x in one + two}) == 20
     other.close()
     engine.close()

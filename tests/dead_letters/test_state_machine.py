@@ -33,7 +33,7 @@ from regrow.dead_letters.store import Leased, Letter
 from regrow.engine import Engine
 from regrow.errors import TransitionRefusedError
 from regrow.settings import load_settings
-from tests.dead_letters.conftest import Clock, Post, call, free
+from tests.dead_letters.conftest import Clock, Post, call, free, return_overdue, take
 
 CAUSES = {
     "unknown": Cause(),
@@ -118,16 +118,13 @@ class Letters(RuleBasedStateMachine):
     def lapse(self) -> None:
         """Every lease and every deadline passes, and what came back is due."""
         self.clock.advance(12)
-        service.return_overdue(self.engine)
+        return_overdue(self.engine)
         self.clock.advance(6)
 
     @rule(target=fresh, limit=st.integers(1, 3))
     def lease(self, limit: int) -> object:
         self.clock.advance(2)
-        batch = self.engine.database.run(
-            lambda c: leasing.lease(c, "payments", owner="w", now=self.clock.now, seconds=6, limit=limit)
-        )
-        return multiple(*batch)
+        return multiple(*take(self.engine, limit=limit))
 
     @rule(target=leases, leased=consumes(fresh))
     def publish(self, leased: Leased) -> tuple[str, str]:

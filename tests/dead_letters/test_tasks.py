@@ -116,6 +116,23 @@ def test_on_a_full_disk_one_capture_that_needs_a_file_holds_up_none_of_the_other
     assert _run(tasks.capture, "t-1", 1) == "t-1"
 
 
+def test_on_a_full_disk_one_of_many_that_needs_a_file_holds_up_none_of_the_others(here: Engine) -> None:
+    here.settings.home.mkdir(parents=True, exist_ok=True)
+    in_the_way = Path(here.settings.home, "unfiled")
+    in_the_way.write_text("of the folder")
+    many = [{"message": 1}, {"message": 2, "confirm": "maybe"}, {"message": 3}]
+    tasks.capture_many.push_request(id="t-3")
+    with pytest.raises(Reject) as caught:
+        tasks.capture_many.run(many)
+    tasks.capture_many.pop_request()
+    assert caught.value.requeue is True
+    assert service.known_events(here, ["t-3:0", "t-3:1", "t-3:2"]) == {"t-3:0", "t-3:2"}
+    in_the_way.unlink()
+    assert _run(tasks.capture_many, "t-3", many) == ["t-3:0", "t-3:2"]
+    assert [kept["event_id"] for kept in _unfiled(here)] == ["t-3:1"]
+    assert [letter.seen for letter in service.list_letters(here)] == [1, 1]
+
+
 def test_the_scheduled_redrive_leaves_a_row_and_says_when_the_broker_was_away(
     here: Engine, clock: Clock, post: Post
 ) -> None:

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from regrow.database import Database
-from regrow.database.tables import dead_letter_tombstones, metadata
-from regrow.dead_letters import archive_store, purging, service, spool_entries
+from regrow.database.tables import dead_letter_tombstones, dead_letters, metadata
+from regrow.dead_letters import archive_store, purging, retention, service, spool_entries, tombstones
 from regrow.dead_letters.rules import State
 from regrow.dead_letters.spool_parcels import Parcel
 from regrow.engine import Engine
@@ -102,6 +102,71 @@ def test_letters_that_an_earlier_version_purged_are_remembered_by_their_events(
     assert service.list_letters(engine) == []
     engine.close()
     database.close()
+
+
+def test_letters_that_an_older_worker_purges_during_an_upgrade_are_found_remembered_and_forgotten(
+    letters: Engine, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_CHUNK", 2)
+    days = letters.settings.dead_letters.tombstone_days
+    live = service.capture(letters, call(0))
+    purged = service.capture(letters, call(1))
+    stray = [service.capture(letters, call(2, idempotency_key="stray")) for _ in range(3)]
+    other = service.capture(letters, call(3))
+    _settle_and_purge(letters, clock, purged)
+    gone = [service.show(letters, event).letter.id for event in (stray[0], other)]
+    with letters.database.transaction() as connection:  # as a version without tombstones does it
+        connection.execute(sa.delete(dead_letters).where(dead_letters.c.id.in_(gone)))
+    service.cleanup(letters)
+    assert _remembered(letters) & set(gone) == set()  # too young to be looked for
+    clock.advance((days - 7) * DAY)
+    assert service.cleanup(letters)["forgotten"] == 0
+    assert _remembered(letters) >= set(gone)
+    clock.advance((days - 1) * DAY)
+    assert service.cleanup(letters)["forgotten"] == 1  # the one of the letter that left a tombstone
+    service.capture(letters, call(2, event_id=stray[2]))
+    assert [letter.id for letter in service.list_letters(letters)] == [service.show(letters, live).letter.id]
+    clock.advance(2 * DAY)
+    assert service.cleanup(letters)["forgotten"] == 4
+    assert _remembered(letters) == set()
+    assert service.show(letters, live).letter.state == "pending"
+
+
+def _remembered(engine: Engine) -> set[object]:
+    return {
+        letter_id for (letter_id,) in rows(engine.database, sa.select(dead_letter_tombstones.c.letter_id))
+    }
+
+
+def test_strays_are_sought_by_indexes_in_chunks(
+    mysql_url: str, make_settings: Callable[..., Any], clock: Clock
+) -> None:
+    engine = Engine(make_settings(database_url=mysql_url), clock=clock)
+    engine.database.upgrade()
+    for _ in range(4):
+        service.capture_many(engine, [call(n) for n in range(100)])
+        clock.advance(1)
+    asked: list[tuple[str, object]] = []
+    sa.event.listen(
+        engine.database.engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, statement, values, *_: asked.append((statement, values)),
+    )
+    with engine.database.transaction() as connection:
+        first = tombstones.bury_strays(connection, clock(), None, 100, clock())
+        assert first.last is not None
+        tombstones.bury_strays(connection, clock(), first.last, 100, clock())
+        connection.exec_driver_sql("ANALYZE TABLE capture_events").all()
+        plans = [
+            connection.exec_driver_sql(f"EXPLAIN {text}", values).mappings().all()
+            for text, values in asked[:2]
+        ]
+    for plan in plans:
+        by = {row["table"]: row["key"] for row in plan}
+        assert by["capture_events"] == "ix_capture_events_received_at"
+        assert {by["dead_letters"], by["dead_letter_tombstones"]} == {"PRIMARY"}
+        assert not [row for row in plan if "filesort" in (row["Extra"] or "")]
+    engine.close()
 
 
 @pytest.mark.parametrize("query", [purging.settled_before, archive_store.due_in])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from regrow.database import steps
 from regrow.database.columns import RowId, UtcDateTime, key
 
 revision = "0012"
@@ -22,20 +23,14 @@ _INDEXES = (
 
 
 def upgrade() -> None:
-    # MySQL commits each statement by itself: one that was killed in the middle goes on from there.
-    there = set(sa.inspect(op.get_bind()).get_table_names())
-    for name, make in zip(_TABLES, (_courses, _recoveries, _budget, _events), strict=True):
-        if name not in there:
-            make()
+    for make in (_courses, _recoveries, _budget, _events):
+        make()
     for table, columns in _INDEXES:
-        name = f"ix_{table}_{'_'.join(columns)}"
-        known = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
-        if name not in known:
-            op.create_index(op.f(name), table, list(columns))
+        steps.create_index(table, columns)
 
 
 def _courses() -> None:
-    op.create_table(
+    steps.create_table(
         "recovery_courses",
         sa.Column("service", key(190), nullable=False),
         sa.Column(
@@ -65,7 +60,7 @@ def _courses() -> None:
 
 
 def _recoveries() -> None:
-    op.create_table(
+    steps.create_table(
         "recoveries",
         sa.Column("id", key(36), nullable=False),
         sa.Column("service", key(190), nullable=False),
@@ -96,7 +91,7 @@ def _recoveries() -> None:
 
 
 def _budget() -> None:
-    op.create_table(
+    steps.create_table(
         "recovery_budget",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("exhausted_at", UtcDateTime(), nullable=True, comment="when it last refused a handler"),
@@ -105,7 +100,7 @@ def _budget() -> None:
 
 
 def _events() -> None:
-    op.create_table(
+    steps.create_table(
         "recovery_events",
         sa.Column("id", RowId, autoincrement=True, nullable=False),
         sa.Column("at", UtcDateTime(), nullable=False),
@@ -129,7 +124,5 @@ def _events() -> None:
 
 
 def downgrade() -> None:
-    there = set(sa.inspect(op.get_bind()).get_table_names())
     for name in _TABLES:
-        if name in there:
-            op.drop_table(name)
+        steps.drop_table(name)
