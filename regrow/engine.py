@@ -175,8 +175,9 @@ def get_engine() -> Engine:
     global _engine  # noqa: PLW0603 - the composition root is the one place with process-wide state
     with _lock:
         if _engine is None:
-            settings = load_settings()
-            _engine = Engine(settings, reloader=Reloader(load_settings, config_path(None, os.environ)))
+            # It looks at the file before that is read: what changes in between is a change.
+            reloader = Reloader(load_settings, config_path(None, os.environ))
+            _engine = Engine(load_settings(), reloader=reloader)
         return _engine
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import structlog
 
@@ -75,6 +76,19 @@ def live_results(engine: Engine) -> LiveResults:
     """The last results, in this engine's Redis."""
     health = engine.settings.health
     return LiveResults(engine.redis, health.history_size, keep=86_400.0 * health.retention_days)
+
+
+def forget_undeclared(engine: Engine, graph: Graph) -> None:
+    """Drop from Redis what checks left that are gone for as long as results are kept. Never raises.
+
+    A check that is only out for a while, or not yet known to this worker, keeps what it has.
+    """
+    before = engine.clock() - timedelta(days=engine.settings.health.retention_days)
+    try:
+        live_results(engine).forget(graph, before)
+        LiveStates(engine.redis).forget(graph, before)
+    except StoreUnavailableError:
+        return  # the next minute does it
 
 
 def _of_database(engine: Engine) -> dict[str, State]:

@@ -6,15 +6,17 @@ Redis is asked first; what it has not, or not lately, the database.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from regrow.engine import Engine
 from regrow.errors import CheckNotFoundError, StoreUnavailableError
 from regrow.health import maintenance, rules
 from regrow.health.causes import Graph, cause_of
+from regrow.health.checks import celery_beat, heartbeats
 from regrow.health.following import down_among, newest_of
 from regrow.health.keeping import live_results
-from regrow.health.rules import Declared, Overview, Result, Standing
+from regrow.health.rules import Declared, Finding, Overview, Result, Standing
 from regrow.health.states import KeptChange, KeptStates, LiveStates
 from regrow.health.status import State
 from regrow.health.store import KeptResults
@@ -23,9 +25,10 @@ from regrow.settings import Settings
 
 
 def overview(engine: Engine) -> Overview:
-    """All declared, enabled checks as they stand now, and the verdict.
+    """All declared, enabled checks as they stand now, and the verdict; runs none of them.
 
-    With both stores away everything is unknown.
+    Beat is looked at here too, by its heartbeat: the check of it has stopped with it. With both stores away
+    everything is unknown.
     """
     now = engine.clock()
     graph = graph_of(engine.settings)
@@ -38,9 +41,24 @@ def overview(engine: Engine) -> Overview:
     ]
     found = rules.overview(views, now)
     if silent and found.status == "unknown":
-        said = rules.without_secrets("; ".join(silent))
-        return Overview(found.status, said, now, found.checks)
-    return found
+        return replace(found, message=rules.without_secrets("; ".join(silent.values())))
+    beat = _beat(engine, now, silent.get("redis"))
+    return found if beat is None else rules.with_beat(found, beat)
+
+
+def _beat(engine: Engine, now: datetime, silent: str | None) -> Finding | None:
+    """How beat is; None when no check of it is declared. ``silent``: why Redis tells nothing."""
+    checks = engine.settings.health.checks.values()
+    watched = next((check for check in checks if check.kind == "celery_beat" and check.enabled), None)
+    if watched is None:
+        return None
+    if silent is not None:
+        return rules.finding("unknown", silent, verdict="unknown")
+    found = heartbeats.asked(
+        lambda: heartbeats.of_kind(engine.redis, "beat", now.timestamp()),
+        lambda found: celery_beat.verdict(found, watched.max_age),
+    )
+    return found if "verdict" in found.data else rules.finding(found.status, found.message, verdict="unknown")
 
 
 def states(engine: Engine, last: Mapping[str, Result] | None = None) -> dict[str, State]:
@@ -148,21 +166,21 @@ def _standings(graph: Graph, known: Mapping[str, State]) -> dict[str, Standing]:
 
 def _known(
     engine: Engine, checks: Collection[Declared], now: datetime
-) -> tuple[dict[str, Result], list[str]]:
-    """The newest result of each check in either store, and what the stores said that did not answer."""
-    silent = []
+) -> tuple[dict[str, Result], dict[str, str]]:
+    """The newest result of each check in either store, and what those stores said that did not answer."""
+    silent: dict[str, str] = {}
     live: dict[str, Result] = {}
     try:
         live = live_results(engine).latest()
     except StoreUnavailableError as error:
-        silent.append(str(error))
+        silent["redis"] = str(error)
     doubtful = [check.name for check in checks if _is_doubtful(check, live.get(check.name), now)]
     if not doubtful:
         return live, silent
     try:
         kept = KeptResults(engine.database).latest(doubtful)
     except StoreUnavailableError as error:
-        return live, [*silent, str(error)]
+        return live, {**silent, "database": str(error)}
     newer = {name: r for name, r in kept.items() if name not in live or r.at > live[name].at}
     return {**live, **newer}, silent
 

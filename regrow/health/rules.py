@@ -164,12 +164,16 @@ class CheckView:
 
 @dataclass(frozen=True)
 class Overview:
-    """All declared checks at one moment, and the verdict over them with its reason."""
+    """All declared checks at one moment, and the verdict over them with its reason.
+
+    ``beat``: what is known of who has the checks run; None where that is not watched.
+    """
 
     status: Status
     message: str
     at: datetime
     checks: tuple[CheckView, ...]
+    beat: Finding | None = None
 
 
 def finding(status: Status, message: str, **data: Any) -> Finding:
@@ -326,6 +330,14 @@ def overview(views: Collection[CheckView], now: datetime) -> Overview:
     failing_optional = any(check.counts_as != "healthy" for check in checks if not check.required)
     status = worst((required, "degraded")) if failing_optional else required
     return Overview(status, _reason(checks), now, checks)
+
+
+def with_beat(seen: Overview, beat: Finding) -> Overview:
+    """The same, knowing how beat is: without it what is known now is soon not known any more."""
+    if beat.status == "healthy":
+        return replace(seen, beat=beat)
+    status: Status = "degraded" if seen.status == "healthy" else seen.status
+    return replace(seen, status=status, message=f"{seen.message}; beat: {beat.message}", beat=beat)
 
 
 def hanging(checks: Collection[CheckView]) -> dict[str, str]:

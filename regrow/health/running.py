@@ -24,7 +24,7 @@ from regrow.errors import StoreUnavailableError
 from regrow.health import maintenance, rules, settings_standing
 from regrow.health.causes import Graph, in_doubt
 from regrow.health.checks import ASYNC, probe_async, probe_of
-from regrow.health.keeping import keep, live_results
+from regrow.health.keeping import forget_undeclared, keep, live_results
 from regrow.health.reading import graph_of, last_results
 from regrow.health.rules import Declared, Result
 from regrow.health.states import KeptStates
@@ -66,7 +66,7 @@ def run_due(engine: Engine, *, force: bool = False) -> dict[str, Any]:
     wanted = list(graph.values()) if force else rules.due(graph.values(), ran_at, now)
     chosen = _claimed(engine, wanted, owner, force=force)
     if doubted := in_doubt(last, graph) - {check.name for check in chosen}:
-        chosen += _claimed(engine, [graph[name] for name in sorted(doubted)], owner, force=True)
+        chosen += _taken_over(engine, {name: graph[name] for name in doubted}, last, owner)
     ours = rules.longest_first(chosen, last)
     sent = 0
     if not force:
@@ -91,6 +91,7 @@ def run_of_minute(engine: Engine) -> dict[str, Any]:
     """Run what is due, and tell what all checks found since the last time, by whichever worker."""
     since = engine.clock() - timedelta(seconds=engine.settings.schedule.health_check_monitoring)
     summary = run_due(engine)
+    forget_undeclared(engine, graph_of(engine.settings))
     try:
         counted = KeptResults(engine.database).counted(since)
         changed = KeptStates(engine.database).changes(since=since, limit=1000)
@@ -165,6 +166,21 @@ def _claimed(engine: Engine, checks: list[Declared], owner: str, *, force: bool)
     except StoreUnavailableError:
         return checks
     return [check for check in checks if check.name in ours]
+
+
+def _taken_over(engine: Engine, doubted: Graph, last: Mapping[str, Result], owner: str) -> list[Declared]:
+    """Those in doubt that nobody looks at this moment: their claims are of runs that are over.
+
+    Without Redis nobody can say, and they are looked at here.
+    """
+    now = engine.clock()
+    spans = {name: rules.claim_seconds(check.interval) for name, check in doubted.items()}
+    ages = {name: (now - last[name].at).total_seconds() for name in doubted}
+    try:
+        ours = live_results(engine).take_over(spans, ages, owner)
+    except StoreUnavailableError:
+        ours = set(doubted)
+    return [doubted[name] for name in sorted(ours)]
 
 
 def _shared(engine: Engine, chosen: list[Declared], owner: str) -> tuple[list[Declared], int]:

@@ -1,7 +1,7 @@
 """Which hosts go on with older settings than their ``regrow.toml`` says, told to all in Redis.
 
 ``regrow:{settings}:standing`` is a hash, host to what is wrong there; a host tells it at its ticks, so that
-what is older than three minutes is of a host that is gone.
+what is older than three minutes is of a host that is gone, and dropped by the next one that tells.
 """
 
 from __future__ import annotations
@@ -33,8 +33,14 @@ def tell(engine: Engine) -> None:
         with redis_errors():
             if standing.is_in_force:
                 engine.redis.hdel(KEY, host)
-            else:
-                engine.redis.hset(KEY, host, json.dumps(told))
+                return
+            kept = cast("dict[str, str]", engine.redis.hgetall(KEY))
+            gone = [other for other, text in kept.items() if other != host and _fresh(engine, text) is None]
+            with engine.redis.pipeline(transaction=True) as both:
+                if gone:
+                    both.hdel(KEY, *gone)
+                both.hset(KEY, host, json.dumps(told))
+                both.execute()
     except StoreUnavailableError:
         return
 
@@ -43,12 +49,16 @@ def read(engine: Engine) -> Mapping[str, Mapping[str, Any]]:
     """What is wrong, by host. StoreUnavailableError when Redis is away."""
     with redis_errors():
         kept = cast("dict[str, str]", engine.redis.hgetall(KEY))
-    found: dict[str, Mapping[str, Any]] = {}
-    for host, text in kept.items():
-        try:
-            told = json.loads(text)
-            if engine.clock().timestamp() - float(told["at"]) <= _FRESH:
-                found[host] = {name: told.get(name) for name in ("file", "refused", "waiting_for_restart")}
-        except (ValueError, TypeError, KeyError):
-            continue
-    return found
+    found = {host: _fresh(engine, text) for host, text in kept.items()}
+    return {host: told for host, told in found.items() if told is not None}
+
+
+def _fresh(engine: Engine, text: str) -> Mapping[str, Any] | None:
+    """What a host told lately; None for what is too old, or not told by one of us."""
+    try:
+        told = json.loads(text)
+        if engine.clock().timestamp() - float(told["at"]) > _FRESH:
+            return None
+        return {name: told.get(name) for name in ("file", "refused", "waiting_for_restart")}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

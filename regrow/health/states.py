@@ -55,6 +55,13 @@ class LiveStates:
         found = (_state_from_json(text) for text in told.values())
         return {state.check: state for state in found if state is not None}
 
+    def forget(self, declared: Collection[str], before: datetime) -> None:
+        """Drop the states of checks that are not declared any more, and older than this."""
+        gone = [name for name, state in self.read().items() if name not in declared and state.at < before]
+        if gone:
+            with redis_errors():
+                self._client.hdel(STATES, *gone)
+
     def write(self, states: Iterable[State]) -> None:
         if mapping := _texts(states):
             with redis_errors():

@@ -21,10 +21,12 @@ from regrow.database.retention import delete_older
 from regrow.database.tables import check_results
 from regrow.errors import StoreUnavailableError
 from regrow.health.rules import STATUSES, Result
+from regrow.redis_scripts import call, script
 
 LATEST = "regrow:{health}:latest"
 HISTORY = "regrow:{health}:history:"
 CLAIM = "regrow:{health}:claim:"
+_HERE = "regrow.health"
 
 
 class LiveResults:
@@ -52,6 +54,13 @@ class LiveResults:
                 batch.expire(HISTORY + result.check, timedelta(seconds=self._keep))
             batch.execute()
 
+    def forget(self, declared: Collection[str], before: datetime) -> None:
+        """Drop the last results of checks that are not declared any more, and older than this."""
+        gone = [name for name, result in self.latest().items() if name not in declared and result.at < before]
+        if gone:
+            with redis_errors():
+                self._client.hdel(LATEST, *gone)
+
     def history(self, name: str, limit: int) -> list[Result]:
         with redis_errors():
             told = cast("list[str]", self._client.lrange(HISTORY + name, 0, limit - 1))
@@ -64,9 +73,25 @@ class LiveResults:
         """
         with redis_errors(), self._client.pipeline(transaction=False) as batch:
             for name, span in seconds.items():
-                batch.set(CLAIM + name, owner, nx=not force, px=max(1, int(span * 1000)))
+                batch.set(CLAIM + name, owner, nx=not force, px=_milliseconds(span))
             answers = batch.execute()
         return {name for name, answer in zip(seconds, answers, strict=True) if answer}
+
+    def take_over(self, spans: Mapping[str, float], ages: Mapping[str, float], owner: str) -> set[str]:
+        """Claim checks again whose claimed run is over; returns these. One that is under way is left alone.
+
+        ``spans``: for how many seconds each is claimed; ``ages``: how many seconds ago its last run began. A
+        claim that is younger than that run is of a newer one.
+        """
+        names = sorted(spans)
+        if not names:
+            return set()
+        told = [value for name in names for value in (_milliseconds(spans[name]), _milliseconds(ages[name]))]
+        with redis_errors():
+            taken = call(
+                self._client, script(_HERE, "take_over.lua"), [CLAIM + name for name in names], [owner, *told]
+            )
+        return {name for name, answer in zip(names, taken, strict=True) if answer}
 
     def held(self, names: Sequence[str], owner: str) -> set[str]:
         """Those that this owner has claimed, and whose claim has not run out."""
@@ -132,6 +157,10 @@ def insert_results(connection: sa.Connection, results: Sequence[Result], ignore:
         connection.execute(
             sa.insert(check_results).prefix_with(ignore), [_to_row(result) for result in results]
         )
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
 
 
 @contextmanager

@@ -92,6 +92,11 @@ class Reloader:
             for line in str(error).splitlines():
                 logger.error("settings.refused", problem=line, remedy="what was in force stays in force")  # noqa: TRY400
             return None
+        except Exception as error:
+            # A defect of ours: whoever asked says it loudly, and nobody takes the file for being in force.
+            refused = f"{self._file}: could not be taken up ({type(error).__name__}); the log says more"
+            self.standing = Standing(str(self._file), refused, self.standing.waiting)
+            raise
         changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(current, name)]
         waiting = tuple(name for name in FIXED if name in changed)
         merged = new.model_copy(update={name: getattr(current, name) for name in FIXED})

@@ -33,6 +33,8 @@ def main() -> int:
     69 when what it needs did not come in time, 1 when it could not start for another reason.
     """
     try:
+        # It looks at the file before that is read: what changes while we wait at the gate is a change.
+        reloader = Reloader(_anew, config_path(None, os.environ))
         settings = load_settings()
         configure_logging(
             settings.log.level, settings.log.format, production=settings.profile == "production"
@@ -47,7 +49,7 @@ def main() -> int:
     except RegrowError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    return serve(settings, listening)
+    return serve(settings, listening, reloader)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -67,9 +69,9 @@ def _anew() -> Settings:
     return impatient(load_settings())
 
 
-def serve(settings: Settings, listening: socket.socket) -> int:
+def serve(settings: Settings, listening: socket.socket, reloader: Reloader) -> int:
     """Run the server on this socket until a signal; it drains first, and goes on listening meanwhile."""
-    engine = Engine(impatient(settings), reloader=Reloader(_anew, config_path(None, os.environ)))
+    engine = Engine(impatient(settings), reloader=reloader)
     ours = drain.this_process()
     ours.process = "web"
     told = settings.shutdown

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -42,6 +43,8 @@ from regrow.web.pages import page
 from regrow.web.problems import problem
 from regrow.web.reading import Reader
 from regrow.web.shield import BodyLimit, HeadAsGet, KnownHosts, SecurityHeaders
+
+logger = structlog.get_logger("regrow.web")
 
 OBSERVERS = ("/health", "/metrics", "/reliability", "/status")
 """Paths that answer to the end: whoever watches a process wants to see it drain."""
@@ -119,10 +122,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def _take_up_settings(engine: Engine) -> None:
-    """A changed regrow.toml holds for what is shown from its next look on."""
+    """A changed regrow.toml holds for what is shown from its next look on.
+
+    A defect of ours in reading it is told each time and ends nothing: what was in force goes on.
+    """
     while True:
         await asyncio.sleep(EVERY)
-        await asyncio.to_thread(engine.refresh)
+        try:
+            await asyncio.to_thread(engine.refresh)
+        except Exception:
+            logger.exception("settings.defect", remedy="what was in force stays in force")
 
 
 class _KeptFiles(StaticFiles):

@@ -22,6 +22,12 @@ from regrow.web.wording import counted, every, listed, plain, span
 
 _FEW = 2
 _WHO_RUNS = "Are a worker and beat running?"
+_BEAT = {
+    "ticking": "Beat ticks, but not all is well with it",
+    "stalled": "Beat is stalled: no check is begun any more",
+    "dead": "Beat is dead: no check is begun any more",
+    "unknown": "Nothing is known of beat, which has the checks run",
+}
 _WORST_FIRST = {"unhealthy": 0, "unknown": 1, "degraded": 2, "healthy": 3}
 
 
@@ -80,6 +86,7 @@ def _of_checks(overview: Overview) -> Iterator[Notice]:
             "checks",
         )
         return
+    yield from _of_beat(overview)
     behind = hanging(overview.checks)
     because = Counter(behind.values())
     for check in overview.checks:
@@ -91,6 +98,14 @@ def _of_checks(overview: Overview) -> Iterator[Notice]:
         if more := because[check.name]:
             what += f", and {counted(more, 'check')} because of it"
         yield Notice(check.counts_as, what, check.message, "checks")
+
+
+def _of_beat(overview: Overview) -> Iterator[Notice]:
+    """Beat has the checks run: when it stops, its own check stops too, and says on what it said last."""
+    beat = overview.beat
+    told = any(check.kind == "celery_beat" and check.word != "healthy" for check in overview.checks)
+    if beat is not None and beat.status != "healthy" and not told:
+        yield Notice(beat.status, _BEAT[beat.data["verdict"]], beat.message, "checks")
 
 
 def _of_jobs(jobs: Iterable[JobView]) -> Iterator[Notice]:

@@ -71,9 +71,11 @@ async def ready(reader: TheReader, drain: TheDrain) -> JSONResponse:
 
 @router.get("/health", responses={503: {"description": "unhealthy or unknown"}})
 async def short(reader: TheReader, drain: TheDrain) -> JSONResponse:
-    """One word for load balancers and passers-by, and whether this process is about to stop."""
-    status = overall(await reader.read(facts.overview))
-    return JSONResponse({"status": status, "draining": drain.begun}, status_code(status))
+    """One word for load balancers and passers-by; whether beat ticks, and this process is about to stop."""
+    checks = await reader.read(facts.overview)
+    status = overall(checks)
+    told = {"status": status, "beat": beat_word(checks), "draining": drain.begun}
+    return JSONResponse(told, status_code(status))
 
 
 @router.get(
@@ -103,6 +105,7 @@ async def detailed(reader: TheReader, since: TheStart, drain: TheDrain) -> Healt
         "version": __version__,
         "time": now,
         "checks": checks_json(checks),
+        "beat": _beat_json(checks),
         "drain": drain_json(drain),
         "maintenance": maintenance_json(windows, now),
         "settings": settings.value if isinstance(settings, Known) else settings.as_json(),
@@ -127,6 +130,20 @@ def _stored(checks: Fact[Overview], name: str) -> str:
 
 def overall(checks: Fact[Overview]) -> str:
     return checks.value.status if isinstance(checks, Known) else "unknown"
+
+
+def beat_word(checks: Fact[Overview]) -> str:
+    """How beat is, which has the checks run: ticking, stalled, dead or unknown; or not watched."""
+    if isinstance(checks, Unknown):
+        return "unknown"
+    beat = checks.value.beat
+    return "not watched" if beat is None else str(beat.data["verdict"])
+
+
+def _beat_json(checks: Fact[Overview]) -> Mapping[str, Any]:
+    beat = checks.value.beat if isinstance(checks, Known) else None
+    why = {} if beat is None else {"status": beat.status, "message": beat.message}
+    return {"verdict": beat_word(checks), **why}
 
 
 def drain_json(drain: Drain) -> Mapping[str, Any]:

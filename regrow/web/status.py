@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from regrow.version import __version__
 from regrow.web.access import DetailOnly
 from regrow.web.answers import TheDrain, TheReader, TheStart
-from regrow.web.health import drain_json, overall
+from regrow.web.health import beat_word, drain_json, overall
 from regrow.web.picture import Picture, take
 from regrow.web.reading import Fact, Known
 
@@ -38,6 +38,7 @@ def _told(picture: Picture) -> dict[str, Any]:
         "time": picture.at,
         "uptime_seconds": (picture.at - picture.since).total_seconds(),
         "attention": picture.notices,
+        "beat": beat_word(picture.checks),
         "checks": _counted(picture.checks, lambda overview: (check.word for check in overview.checks)),
         "jobs": _or_reason(picture.jobs, lambda views: {view.name: _job(view) for view in views}),
         "circuit_breakers": _counted(picture.breakers, lambda views: (view.state for view in views)),

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from regrow.engine import Engine
 from regrow.health import service
-from regrow.health.keeping import keep
+from regrow.health.keeping import keep, live_results
 from regrow.health.rules import Declared, Result
 from regrow.health.states import STATES, UNTOLD, KeptStates, LiveStates
 
@@ -175,6 +175,18 @@ def test_two_workers_that_probed_the_same_check_make_one_change(each_engine, mak
 def test_states_of_checks_that_nobody_declares_any_more_are_left_out_of_the_overview(engine):
     Watched(engine, "db").finds("healthy")
     assert "db" not in {check.name for check in service.overview(engine).checks}
+
+
+def test_redis_forgets_checks_that_are_gone_for_as_long_as_results_are_kept(engine):
+    days = engine.settings.health.retention_days
+    now = engine.clock()
+    for name, ago in (("disk", days + 1), ("gone", days + 1), ("out-for-a-while", days - 1)):
+        at = now - timedelta(days=ago)
+        keep(engine, [Result(name, "healthy", "", 0.01, at, 30.0)], {name: Declared(name, "tcp", 30.0, 5.0)})
+    service.run_of_minute(engine)
+    for live in (live_results(engine).latest(), LiveStates(engine.redis).read()):
+        assert {"disk", "out-for-a-while"} <= set(live)
+        assert "gone" not in live
 
 
 def test_changes_are_read_newest_first_or_on_from_an_id(engine):

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -17,7 +18,8 @@ from regrow import jobs
 from regrow.database.tables import check_results
 from regrow.engine import Engine, set_engine
 from regrow.errors import CheckNotFoundError, StoreUnavailableError
-from regrow.health import service
+from regrow.health import rules, service
+from regrow.health.keeping import live_results
 from regrow.health.rules import Result
 from regrow.health.store import CLAIM, HISTORY, KeptResults, LiveResults
 from tasks.health import health_check_monitoring, run_due_checks
@@ -131,6 +133,40 @@ def test_two_workers_at_the_same_time_run_each_check_once(config, make_engine, r
         thread.join(30)
     assert sum(ran) == 12
     assert set(Counter(row["check_name"] for row in rows(engines[0])).values()) == {1}
+
+
+def test_a_parent_in_doubt_is_looked_at_by_one_worker_and_by_none_while_it_is_probed(
+    config, make_engine, redis_url
+):
+    with Listener() as parent:
+        child = tcp(free_port(), interval=600.0, depends_on='["parent"]')
+        environ = config(parent=tcp(parent.port, interval=600.0), child=child)
+        engines = [make_engine(redis_url, **environ) for _ in range(4)]
+        one = engines[0]
+        probe_again = [Result("child", "unhealthy", "", 0.01, one.clock() + timedelta(seconds=1), 600.0)]
+        assert service.run_due(one)["ran"] == 2
+        live_results(one).write(probe_again)  # the child has failed since its parent was looked at
+        for engine in engines:
+            later(engine, 2)
+        one.redis.pexpire(CLAIM + "parent", 500_000)  # as if time had passed for Redis, too
+        start, ran = threading.Barrier(len(engines)), []
+
+        def work(engine):
+            start.wait()
+            ran.append(service.run_due(engine)["ran"])
+
+        threads = [threading.Thread(target=work, args=(engine,)) for engine in engines]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(ran) == [0, 0, 0, 1]
+        live_results(one).write([replace(probe_again[0], at=one.clock() + timedelta(seconds=1))])
+        live_results(one).claim(
+            {"parent": rules.claim_seconds(600.0)}, "a worker that probes it now", force=True
+        )
+        later(one, 2)
+        assert service.run_due(one)["ran"] == 0
 
 
 def test_the_history_is_newest_first_and_trimmed_and_the_database_has_it_all(make_engine, redis_url):

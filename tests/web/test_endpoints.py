@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from regrow.database.tables import check_results
 from regrow.engine import Engine
 from regrow.health import service as health
+from regrow.health.checks import heartbeats
 from regrow.health.rules import Result
 from regrow.health.store import LiveResults
 from tests.web.conftest import KEY, MakeClient
@@ -69,6 +70,42 @@ def test_the_code_follows_the_word(make_client: MakeClient, painted: Engine, sta
     answer = make_client(engine=painted).get("/health")
     assert (answer.json()["status"], answer.status_code) == (status, code)
     assert answer.json()["draining"] is False
+
+
+@pytest.mark.parametrize(
+    ("told", "verdict", "why"),
+    [
+        (None, "unknown", "no beat has given a sign of life"),
+        ({"at": -75, "seen": -75}, "dead", "no sign of life within 60 s"),
+        ({"at": -75, "seen": -2}, "stalled", "has not ticked for 75 s"),
+    ],
+)
+def test_a_beat_that_stopped_is_seen_here_though_its_last_results_are_still_well(
+    make_client: MakeClient, painted: Engine, told: dict[str, float] | None, verdict: str, why: str
+) -> None:
+    now = painted.clock()
+    well = [
+        Result(check.name, "healthy", "", 0.001, now, check.interval, {})
+        for check in health.declared(painted.settings)
+    ]
+    LiveResults(painted.redis, 100, 60).write(well)
+    client = make_client(engine=painted)
+    assert client.get("/health").json() == {"status": "healthy", "beat": "ticking", "draining": False}
+    heartbeats.withdraw(painted.redis, "beat", "beat-1-7")
+    if told is not None:
+        moments = {name: now.timestamp() + moment for name, moment in told.items()}
+        line = {"pid": 7, "node": "beat@beat-1", "state": "running", "at": moments["at"]}
+        heartbeats.keep(painted.redis, "beat", "beat-1-7", line, moments["seen"])
+    assert client.get("/health").json() == {"status": "degraded", "beat": verdict, "draining": False}
+    client.headers["X-API-Key"] = KEY
+    detailed = client.get("/health/detailed").json()
+    assert (detailed["status"], detailed["beat"]["verdict"]) == ("degraded", verdict)
+    assert why in detailed["beat"]["message"]
+    status = client.get("/status").json()
+    assert status["beat"] == verdict
+    (notice,) = [notice for notice in status["attention"] if notice["what"].startswith(("Beat", "Nothing"))]
+    assert why in notice["why"]
+    assert notice["what"] in client.get("/", headers={"accept": "text/html"}).text
 
 
 def test_breakers_and_letters_have_endpoints_of_their_own(holder: TestClient) -> None:

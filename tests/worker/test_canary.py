@@ -7,7 +7,7 @@ import time
 import pytest
 import redis
 
-from regrow.health.checks import canaries, probe_of
+from regrow.health.checks import canaries, look_of, probe_of
 from regrow.health.checks.canaries import Flight
 from regrow.health.checks.canary import verdict
 from regrow.settings.checks import CanaryCheck
@@ -73,6 +73,25 @@ def test_one_is_on_its_way_at_a_time_and_what_nobody_takes_does_not_pile_up(clie
         found = probe()
         assert (found.status, "lost: not run within 60 s" in found.message) == ("unhealthy", True)
     assert client.llen("nobody") <= 25, "one an hour, not one a minute"
+
+
+def test_who_passes_by_sees_the_last_one_and_sends_none(client, make_settings, redis_url):
+    declared = check("nobody", warning=30, critical=60, interval=60)
+    settings = make_settings(redis_url)
+    look = look_of(declared, settings)
+    assert (look().status, "none is on its way: nobody" in look().message) == ("unknown", True)
+    assert client.exists("nobody", canaries.key(None, "nobody")) == 0, "nothing is sent or kept"
+    probe_of(declared, settings)()
+    assert "nobody: sent, and no answer yet; none was sent from here" in look().message
+    sent = client.hget(canaries.key(None, "nobody"), "number")
+    canaries.answer(client, None, "nobody", sent)
+    before = client.hgetall(canaries.key(None, "nobody"))
+    assert look().status == "healthy"
+    assert (client.llen("nobody"), client.hgetall(canaries.key(None, "nobody"))) == (1, before)
+    client.hincrbyfloat(canaries.key(None, "nobody"), "answered_at", -131)
+    assert look().status == "unknown", "an answer from so long ago says nothing of now"
+    client.hset(canaries.key(None, "nobody"), mapping={"answered": "0", "sent_at": "1"})
+    assert (look().status, "the last one was lost" in look().message) == ("unhealthy", True)
 
 
 def test_lost_ones_are_waited_for_longer_and_longer_and_an_answer_forgets_them(client):

@@ -46,14 +46,18 @@ ASYNC = frozenset({"http"})
 """The kinds whose probe is a coroutine function: hundreds of them wait in one thread."""
 
 
+_LOOKS = frozenset({"celery_worker", "queue", "canary"})
+"""The kinds whose probe leaves something behind, and that can be looked at without it (``look``)."""
+
+
 def probe_of(check: CheckSettings, settings: Settings) -> Callable[[], Finding]:
     """The probe of one declared check, ready to be called; it blocks. Its module is imported by the call."""
     return partial(_probe, check, settings)
 
 
 def look_of(check: CheckSettings, settings: Settings) -> Callable[[], Finding]:
-    """The same for who passes by and asks every few seconds: workers are not pinged, their heartbeats do."""
-    return partial(_look, check, settings) if check.kind == "celery_worker" else probe_of(check, settings)
+    """The same for who passes by, every few seconds: no worker is pinged, no canary sent, nothing kept."""
+    return partial(_look, check, settings) if check.kind in _LOOKS else probe_of(check, settings)
 
 
 async def probe_async(check: CheckSettings, settings: Settings, clients: Clients) -> Finding:

@@ -6,7 +6,7 @@ apart make no latency. It needs Redis alone: an app's worker answers here, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from regrow.redis_scripts import call, script
@@ -52,6 +52,11 @@ def begin(client: redis.Redis, broker: str | None, queue: str, number: str, lost
         client, script(_HERE, "canary_begin.lua"), [key(broker, queue)], [number, lost_after, _KEPT]
     )
     return Flight(bool(begun), _number(waiting), int(lost), _number(latency), _number(age))
+
+
+def seen(client: redis.Redis, broker: str | None, queue: str, lost_after: float) -> Flight:
+    """The canary of a queue as it stands; nothing is begun or kept."""
+    return replace(begin(client, broker, queue, "", lost_after), begun=False)
 
 
 def answer(client: redis.Redis, broker: str | None, queue: str, number: str) -> bool:

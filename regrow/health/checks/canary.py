@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from regrow.errors import RouteError, StoreUnavailableError
 from regrow.health.checks import canaries
 from regrow.health.checks.canaries import Flight
 from regrow.health.checks.conditions import Remark, concluded
-from regrow.health.rules import Finding, finding, judge
+from regrow.health.rules import Finding, finding, judge, stale_after
 from regrow.settings import Settings
 from regrow.settings.checks import CanaryCheck
+
+_SILENT = "Redis, which keeps the answers, does not answer"
 
 
 def probe(check: CanaryCheck, settings: Settings) -> Finding:
@@ -38,9 +41,35 @@ def probe(check: CanaryCheck, settings: Settings) -> Finding:
                     canaries.withdraw(client, check.broker, queue)
                     flights[queue] = refused
     except (redis.RedisError, OSError) as error:
-        said = f"Redis, which keeps the answers, does not answer: {type(error).__name__}: {error}"
-        return finding("unknown", said)
+        return finding("unknown", f"{_SILENT}: {type(error).__name__}: {error}")
     return verdict(check, flights)
+
+
+def look(check: CanaryCheck, settings: Settings) -> Finding:
+    """What became of the last canaries, for who passes by: none is sent."""
+    import redis
+
+    from regrow.health.checks.redis_client import asking
+
+    try:
+        with asking(settings.redis.url.get_secret_value(), check.timeout) as client:
+            flights = {
+                queue: canaries.seen(client, check.broker, queue, check.critical) for queue in check.queues
+            }
+    except (redis.RedisError, OSError) as error:
+        return finding("unknown", f"{_SILENT}: {type(error).__name__}: {error}")
+    limit = stale_after(check.interval or settings.health.interval, check.timeout)
+    if old := [queue for queue, flight in flights.items() if _is_old(flight, limit)]:
+        said = f"no canary came back within {limit:g} s, and none is on its way: {', '.join(old)}"
+        return finding("unknown", said, queues={queue: _shown(flight) for queue, flight in flights.items()})
+    found = verdict(check, flights)
+    return replace(found, message=f"{found.message}; none was sent from here")
+
+
+def _is_old(flight: Flight, limit: float) -> bool:
+    """Whether the last answer says nothing any more, because nobody has sent another one."""
+    unanswered = flight.waiting is not None or flight.lost > 0
+    return not unanswered and (flight.age is None or flight.age > limit)
 
 
 def verdict(check: CanaryCheck, flights: Mapping[str, Flight | str]) -> Finding:

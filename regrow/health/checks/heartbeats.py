@@ -89,8 +89,12 @@ def from_redis(url: str, kind: Kind, timeout: float, now: float) -> list[Heartbe
     from regrow.health.checks.redis_client import asking
 
     with asking(url, timeout) as client:
-        lines = kept(client, kind)
-    found = (parse(line, now) for line in lines)
+        return of_kind(client, kind, now)
+
+
+def of_kind(client: redis.Redis, kind: Kind, now: float) -> list[Heartbeat]:
+    """The same on a client that is there already."""
+    found = (parse(line, now) for line in kept(client, kind))
     return [heartbeat for heartbeat in found if heartbeat is not None]
 
 

@@ -18,13 +18,22 @@ from regrow.settings.checks import QueueCheck
 
 
 def probe(check: QueueCheck, settings: Settings) -> Finding:
+    return _found(check, settings, lasting=True)
+
+
+def look(check: QueueCheck, settings: Settings) -> Finding:
+    """As :func:`probe`, for who passes by: what is at the head of a queue is not remembered for the next."""
+    return _found(check, settings, lasting=False)
+
+
+def _found(check: QueueCheck, settings: Settings, *, lasting: bool) -> Finding:
     url = settings.broker_url(check.broker)
     key = broker.unacked_key(settings, check.broker, check.unacked_key)
     try:
         told = broker.ask(url, check.queues, key, check.timeout)
     except BrokerAwayError as error:
         return finding("unhealthy", f"the broker does not answer: {error}")
-    return verdict(check, told, _ages(check, settings, told.heads, time.time()))
+    return verdict(check, told, _ages(check, settings, told.heads, time.time(), lasting=lasting))
 
 
 def verdict(check: QueueCheck, told: Told, ages: Mapping[str, float]) -> Finding:
@@ -54,9 +63,11 @@ def verdict(check: QueueCheck, told: Told, ages: Mapping[str, float]) -> Finding
     return concluded(said, remarks, **data)
 
 
-def _ages(check: QueueCheck, settings: Settings, heads: Mapping[str, Head], now: float) -> dict[str, float]:
+def _ages(
+    check: QueueCheck, settings: Settings, heads: Mapping[str, Head], now: float, *, lasting: bool
+) -> dict[str, float]:
     told = {name: max(0.0, now - head.sent_at) for name, head in heads.items() if head.sent_at is not None}
     marks = {name: head.mark for name, head in heads.items() if head.sent_at is None}
     url = settings.redis.url.get_secret_value()
     name = f"queue:{check.broker or ''}:{','.join(check.queues)}"
-    return {**since.remembered(url, name, marks, now, check.timeout), **told}
+    return {**since.remembered(url, name, marks, now, check.timeout, lasting=lasting), **told}
