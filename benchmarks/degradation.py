@@ -27,6 +27,7 @@ from regrow.engine import Engine
 from regrow.health import service as health
 from regrow.settings import load_settings
 from tests.servers import RedisServer
+from tests.shipped import switched_off
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -351,18 +352,7 @@ def _until(engine: Engine, holds, timeout: float = 60.0) -> None:
 
 
 def _settings(folder: Path, ports: list[int]) -> Path:
-    shipped = (
-        "redis",
-        "database",
-        "broker",
-        "celery-worker",
-        "celery-beat",
-        "disk",
-        "memory",
-        "cpu",
-        "temp-files",
-    )
-    text = "".join(f"[health.checks.{name}]\nenabled = false\n" for name in shipped)
+    text = switched_off()
     text += "".join(
         f'[health.checks.service-{number}]\nkind = "tcp"\nhost = "127.0.0.1"\nport = {port}\ntimeout = 1\n'
         for number, port in enumerate(ports)

@@ -17,21 +17,11 @@ from pathlib import Path
 
 from benchmarks.reach import Reach
 from tests.servers import MariaServer, RedisServer, child_options
+from tests.shipped import switched_off
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS, HANGING_EACH, TIMEOUT, PART = 1_000, 20, 5.0, 20
 REPETITIONS = int(os.environ.get("REGROW_BENCH_REPETITIONS", "5"))
-SHIPPED = (
-    "redis",
-    "database",
-    "broker",
-    "celery-worker",
-    "celery-beat",
-    "disk",
-    "memory",
-    "cpu",
-    "temp-files",
-)
 SHOWN = ("healthy", "wall", "cpu", "mebibytes", "slowest_healthy", "last_healthy")
 
 
@@ -53,7 +43,7 @@ def measure() -> list[Reach]:
         stack.callback(services.stdin.close)
         port = int(services.stdout.readline())
         told = {"timeout": TIMEOUT, "redis": redis.url, "database": maria.url("regrow"), "home": home}
-        told["off"] = SHIPPED
+        told["off"] = switched_off()
         some_hang = told | {"urls": _urls(port, hanging=True)}
         all_answer = told | {"urls": _urls(port, hanging=False)}
         runs = {

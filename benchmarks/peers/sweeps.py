@@ -75,8 +75,7 @@ def ours(told: dict) -> Callable[[], dict]:
         f'[health.checks.c{number}]\nkind = "http"\nurl = "{url}"\ntimeout = {told["timeout"]}\n'
         for number, url in enumerate(told["urls"])
     )
-    off = "".join(f"[health.checks.{name}]\nenabled = false\n" for name in told["off"])
-    (home / "regrow.toml").write_text(checks + off)
+    (home / "regrow.toml").write_text(checks + told["off"])
     environ = {
         "REGROW_PROFILE": "testing",
         "REGROW_HOME": str(home),

@@ -26,19 +26,8 @@ from regrow.health.causes import root_causes
 from regrow.health.reading import graph_of
 from tests.conftest import lacking
 from tests.servers import MariaServer, free_port
+from tests.shipped import switched_off
 from tests.waiting import eventually
-
-SHIPPED = (
-    "redis",
-    "database",
-    "broker",
-    "celery-worker",
-    "celery-beat",
-    "disk",
-    "memory",
-    "cpu",
-    "temp-files",
-)
 
 
 class Trip:
@@ -91,10 +80,9 @@ def trip(tmp_path, make_settings):
     made = []
 
     def make(redis_url: str, database_url: str = "", **checks: str) -> Trip:
-        off = "".join(f"[health.checks.{name}]\nenabled = false\n" for name in SHIPPED if name not in checks)
         own = "".join(f"[health.checks.{name}]\n{body}\n" for name, body in checks.items())
         file = tmp_path / "regrow.toml"
-        file.write_text(off + own)
+        file.write_text(switched_off(but=checks) + own)
         engine = Engine(
             make_settings(
                 redis_url, database_url, REGROW_CONFIG=str(file), REGROW_DATABASE__CONNECT_TIMEOUT="2"

@@ -14,6 +14,7 @@ from regrow.health import maintenance, service
 from regrow.health.maintenance import MaintenanceError
 from regrow.health.windows import Scope
 from tests.servers import free_port
+from tests.shipped import switched_off
 
 EVERYTHING = Scope(everything=True)
 
@@ -96,20 +97,8 @@ def test_a_redis_that_was_emptied_gets_its_copy_back(engine):
 def down(tmp_path, make_settings, redis_url):
     """An engine with one required check, of a port where nobody listens."""
     file = tmp_path / "regrow.toml"
-    shipped = [
-        "redis",
-        "database",
-        "broker",
-        "celery-worker",
-        "celery-beat",
-        "disk",
-        "memory",
-        "cpu",
-        "temp-files",
-    ]
-    off = "".join(f"[health.checks.{name}]\nenabled = false\n" for name in shipped)
     file.write_text(
-        f'{off}[health.checks.shop]\nkind = "tcp"\nhost = "127.0.0.1"\nport = {free_port()}\nrequired = true\n'
+        f'{switched_off()}[health.checks.shop]\nkind = "tcp"\nhost = "127.0.0.1"\nport = {free_port()}\nrequired = true\n'
     )
     engine = Engine(make_settings(redis_url, REGROW_CONFIG=str(file)))
     engine.database.upgrade()

@@ -24,18 +24,7 @@ from regrow.health.rules import Result
 from regrow.health.store import CLAIM, HISTORY, KeptResults, LiveResults
 from tasks.health import health_check_monitoring, run_due_checks
 from tests.servers import free_port
-
-ONLY_THESE = [
-    "redis",
-    "database",
-    "broker",
-    "celery-worker",
-    "celery-beat",
-    "disk",
-    "memory",
-    "cpu",
-    "temp-files",
-]
+from tests.shipped import CHECKS, switched_off
 
 
 @pytest.fixture
@@ -44,11 +33,8 @@ def config(tmp_path, monkeypatch):
 
     def write(text="", **kinds):
         file = tmp_path / "regrow.toml"
-        off = "".join(
-            f"[health.checks.{name}]\nenabled = false\n" for name in ONLY_THESE if name not in kinds
-        )
         own = "".join(f"[health.checks.{name}]\n{body}\n" for name, body in kinds.items())
-        file.write_text(f"{off}\n{own}\n{text}")
+        file.write_text(f"{switched_off(but=kinds)}\n{own}\n{text}")
         return {"REGROW_CONFIG": str(file)}
 
     return write
@@ -99,7 +85,7 @@ class Listener:
 
 def test_a_run_probes_every_declared_check_and_keeps_the_results_in_both_stores(each_engine):
     summary = service.run_due(each_engine)
-    names = set(ONLY_THESE)
+    names = set(CHECKS)
     assert summary["ran"] == summary["checks"] == len(names)
     assert (summary["not_written"], summary["postponed"]) == ({}, [])
     assert service.outcome_of(summary) == "succeeded"
@@ -111,9 +97,9 @@ def test_a_run_probes_every_declared_check_and_keeps_the_results_in_both_stores(
 
 
 def test_a_check_that_is_not_due_does_not_run_again_unless_forced(engine):
-    assert service.run_due(engine)["ran"] == len(ONLY_THESE)
+    assert service.run_due(engine)["ran"] == len(CHECKS)
     assert service.run_due(engine)["ran"] == 0
-    assert service.run_due(engine, force=True)["ran"] == len(ONLY_THESE)
+    assert service.run_due(engine, force=True)["ran"] == len(CHECKS)
 
 
 def test_two_workers_at_the_same_time_run_each_check_once(config, make_engine, redis_url):
@@ -187,10 +173,10 @@ def test_with_redis_away_the_database_has_the_results_and_the_run_is_partial(own
     engine = make_engine(own_redis.url)
     own_redis.kill()
     summary = service.run_due(engine)
-    assert summary["ran"] == len(ONLY_THESE)
+    assert summary["ran"] == len(CHECKS)
     assert list(summary["not_written"]) == ["redis"]
     assert service.outcome_of(summary) == "partial"
-    assert len(rows(engine)) == len(ONLY_THESE)
+    assert len(rows(engine)) == len(CHECKS)
     overview = service.overview(engine)
     assert overview.status == "unhealthy"
     statuses = {check.name: check.status for check in overview.checks}

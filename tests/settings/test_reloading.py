@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import time
+
 import pytest
 import structlog
 
-from regrow.engine import Engine
+from regrow.engine import Engine, get_engine, set_engine
 from regrow.health import settings_standing
 from regrow.settings import load_settings
 from regrow.settings.reloading import EVERY, FIXED, SETTLED, Reloader
@@ -197,6 +201,57 @@ def test_every_host_says_what_it_does_not_go_by(engine, house):
     settings_standing.tell(house.engine)
     assert settings_standing.read(engine) == {}
     del house.engine.__dict__["redis"]
+
+
+def test_hosts_that_are_gone_are_dropped_by_the_next_one_that_tells(engine, house):
+    house.engine.__dict__["redis"] = engine.redis
+    now = engine.clock().timestamp()
+    for host, at in (("gone", now - 181), ("there", now - 10)):
+        engine.redis.hset(settings_standing.KEY, host, json.dumps({"at": at, "file": "regrow.toml"}))
+    house.write("nonsense")
+    settings_standing.tell(house.engine)
+    assert set(engine.redis.hkeys(settings_standing.KEY)) == {"there", socket.gethostname()}
+    del house.engine.__dict__["redis"]
+
+
+def test_a_defect_in_taking_it_up_is_loud_and_the_file_does_not_pass_for_being_in_force(house, monkeypatch):
+    def defect():
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(house.engine._reloader, "_load", defect)
+    with pytest.raises(ZeroDivisionError):
+        house.write(CHECK)
+    assert "ZeroDivisionError" in house.engine.settings_standing.refused
+    monkeypatch.undo()
+    house.write(CHECK + "interval = 30\n")
+    assert house.engine.settings_standing.is_in_force
+    assert "shop" in house.checks
+
+
+def test_what_changes_while_the_file_is_first_read_is_a_change(tmp_path, monkeypatch):
+    file = tmp_path / "regrow.toml"
+    file.write_text("")
+    monkeypatch.setenv("REGROW_CONFIG", str(file))
+    monkeypatch.setenv("REGROW_PROFILE", "testing")
+    monkeypatch.setenv("REGROW_REDIS_URL", "redis://127.0.0.1:1/0")
+    read = load_settings
+
+    def and_then_it_changes():
+        settings = read()
+        file.write_text(CHECK)
+        return settings
+
+    monkeypatch.setattr("regrow.engine.load_settings", and_then_it_changes)
+    set_engine(None)
+    try:
+        engine = get_engine()
+        reloader = engine._reloader
+        reloader._monotonic = iter([time.monotonic() + EVERY, time.monotonic() + 2 * EVERY]).__next__
+        engine.refresh()
+        engine.refresh()
+        assert "shop" in engine.settings.health.checks
+    finally:
+        set_engine(None)
 
 
 def test_without_a_file_there_is_nothing_to_look_at(make_settings):

@@ -53,6 +53,15 @@ def test_the_detail_shows_new_checks_and_why_a_bad_file_is_not_in_force(
     assert detail("settings") == {}
     write(CHECK)
     eventually(lambda: "shop" in detail("checks"))
+    refresh, defects = engine.refresh, []
+
+    def defect() -> None:
+        defects.append(1)
+        if len(defects) < 3:
+            raise ZeroDivisionError  # told in the log; it goes on looking
+        refresh()
+
+    monkeypatch.setattr(engine, "refresh", defect)
     write(CHECK + "interval = -1\n")
     told = eventually(lambda: detail("settings"))
     (standing,) = told.values()

@@ -198,6 +198,12 @@ def beat(surroundings: Surroundings, name: str = "beat") -> Program:
     )
 
 
+def foreign(surroundings: Surroundings, name: str = "foreign") -> Program:
+    """A worker of another app, with one child."""
+    arguments = ["-A", "tests.worker.foreign", "worker", "-n", f"{name}@test", "-c", "1", "--loglevel=INFO"]
+    return Program(surroundings, arguments, surroundings.home / f"{name}.log")
+
+
 def ready(program: Program) -> None:
     eventually(lambda: program.says(" ready.") or not program.alive(), 40, what="the worker is ready")
     assert program.alive(), program.output()[-4000:]

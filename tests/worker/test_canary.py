@@ -14,8 +14,7 @@ from regrow.settings.checks import CanaryCheck
 from tests.servers import free_port
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
-from tests.worker.processes import ready, running, worker
-from tests.worker.test_verdicts import foreign
+from tests.worker.processes import foreign, ready, running, worker
 
 
 def check(*queues: str, **declared) -> CanaryCheck:
@@ -88,7 +87,7 @@ def test_who_passes_by_sees_the_last_one_and_sends_none(client, make_settings, r
     before = client.hgetall(canaries.key(None, "nobody"))
     assert look().status == "healthy"
     assert (client.llen("nobody"), client.hgetall(canaries.key(None, "nobody"))) == (1, before)
-    client.hincrbyfloat(canaries.key(None, "nobody"), "answered_at", -131)
+    client.hincrbyfloat(canaries.key(None, "nobody"), "answered_at", -300)
     assert look().status == "unknown", "an answer from so long ago says nothing of now"
     client.hset(canaries.key(None, "nobody"), mapping={"answered": "0", "sent_at": "1"})
     assert (look().status, "the last one was lost" in look().message) == ("unhealthy", True)

@@ -15,22 +15,18 @@ from regrow.errors import SettingsError
 from regrow.log_events import EventLog
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
-from tests.worker.processes import Program, beat, ready, running, worker
+from tests.worker.processes import beat, foreign, ready, running, worker
 
 
 def test_what_fails_in_another_app_becomes_letters_comes_home_and_settles_once(
     surroundings: MakeSurroundings, broker_url: str
 ) -> None:
     around = surroundings(broker_url)
-    foreign = Program(
-        around,
-        ["-A", "tests.worker.foreign", "worker", "-n", "foreign@test", "-c", "1", "--loglevel=INFO"],
-        around.home / "foreign.log",
-    )
+    app = foreign(around)
     around.traces.set("broken", 1)
-    with running(worker(around)) as program, running(foreign), running(beat(around)):
+    with running(worker(around)) as program, running(app), running(beat(around)):
         ready(program)
-        ready(foreign)
+        ready(app)
         for number in range(3):
             around.send("foreign.pay", f"bill{number}", queue="foreign")
         around.publish(b"[1]", "application/json", {"task": "foreign.pay", "id": "poison"}, queue="foreign")
@@ -58,15 +54,11 @@ def test_a_redriven_task_that_runs_past_its_deadline_is_not_sent_a_second_time(
         REGROW_DEAD_LETTERS__COPY_PATIENCE="600",  # RabbitMQ tells no more than that the queue is not empty
         REGROW_SCHEDULE__PROCESS_DEAD_LETTER_QUEUE_BATCH="1",
     )
-    foreign = Program(
-        around,
-        ["-A", "tests.worker.foreign", "worker", "-n", "foreign@test", "-c", "1", "--loglevel=INFO"],
-        around.home / "foreign.log",
-    )
+    app = foreign(around)
     around.traces.set("broken", 1)
-    with running(worker(around)) as program, running(foreign), running(beat(around)):
+    with running(worker(around)) as program, running(app), running(beat(around)):
         ready(program)
-        ready(foreign)
+        ready(app)
         names = [f"bill{number}" for number in range(8)]  # more than the prefetch takes in hand
         for name in names:
             around.send("foreign.pay", name, queue="foreign")

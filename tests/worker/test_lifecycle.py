@@ -14,7 +14,7 @@ from kombu import Connection
 from tests.servers import MariaServer, RedisServer
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
-from tests.worker.processes import Program, beat, ready, running, worker
+from tests.worker.processes import beat, foreign, ready, running, worker
 
 
 def test_sigterm_lets_the_task_in_hand_finish_and_exits_0(
@@ -49,23 +49,22 @@ def test_the_outcome_of_the_last_task_is_told_and_its_message_acknowledged_befor
     """A redriven task ends during the drain, or has ended and its outcome is still being kept when it begins."""
     around = surroundings(broker_url, TEST_ACKS_LATE=late, TEST_SLOW_SINK="1.5")
     around.traces.delete("began:bill", "ended:bill")
-    arguments = ["-A", "tests.worker.foreign", "worker", "-n", "foreign@test", "-c", "1", "--loglevel=INFO"]
-    foreign = Program(around, arguments, around.home / "foreign.log")
+    app = foreign(around)
     headers = {"task": "foreign.pay", "id": "bill", "regrow-letter": "letter:token"}
-    with running(foreign):
-        ready(foreign)
+    with running(app):
+        ready(app)
         around.traces.set("stuck", 1)
         around.publish(b'[["bill"], {}, {}]', "application/json", headers, queue="foreign")
         eventually(lambda: around.began("bill") == 1)
         if when == "while it ends":
-            foreign.signal(signal.SIGTERM)
-            eventually(lambda: foreign.says("Warm shutdown"))
+            app.signal(signal.SIGTERM)
+            eventually(lambda: app.says("Warm shutdown"))
             around.traces.delete("stuck")
         else:
             around.traces.delete("stuck")
             eventually(lambda: around.ended("bill") == 1)
-            foreign.signal(signal.SIGTERM)
-        assert foreign.wait(30) == 0
+            app.signal(signal.SIGTERM)
+        assert app.wait(30) == 0
     with Connection(broker_url) as connection:
         told = connection.SimpleQueue("regrow.capture").get(timeout=5)
         assert told.headers["task"] == "regrow.dead_letters.settle"

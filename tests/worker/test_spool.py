@@ -10,12 +10,7 @@ import redis
 
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
-from tests.worker.processes import Program, Surroundings, beat, ready, running, worker
-
-
-def foreign(around: Surroundings, name: str) -> Program:
-    arguments = ["-A", "tests.worker.foreign", "worker", "-n", f"{name}@test", "-c", "1", "--loglevel=INFO"]
-    return Program(around, arguments, around.home / f"{name}.log")
+from tests.worker.processes import beat, foreign, ready, running, worker
 
 
 def test_accepted_failures_outlive_the_app_and_a_flushed_broker_and_settle_through_the_spool(

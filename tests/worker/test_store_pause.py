@@ -13,7 +13,7 @@ from tests.servers import MariaServer
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
 from tests.worker.processes import ready, running, worker
-from tests.worker.test_verdicts import Look
+from tests.worker.verdicts import Look
 
 CAPTURES = 30
 
