@@ -8,6 +8,7 @@ from collections.abc import Callable
 from wsgiref.util import setup_testing_defaults
 
 from benchmarks.reach import Reach, interleaved
+import regrow
 from regrow import asgi, wsgi
 from regrow.breakers.redis_store import RedisStore
 from regrow.breakers.reporter import Reporter
@@ -23,6 +24,7 @@ PATHS = [f"/api/v1/{noun}/" for noun in ("webhooks", "messages", "sentiment", "t
 def measure() -> list[Reach]:
     server = RedisServer()
     reporter = Reporter(RedisStore.from_url(server.start().url))
+    regrow.configure(redis_url=server.url)  # so that requests are told, as they are in life
     try:
         breakers = {path: CircuitBreaker(path, reporter=reporter) for path in PATHS}
         found = interleaved(

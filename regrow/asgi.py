@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from regrow.asgi_types import App, Message, Receive, Scope, Send
+from regrow.breakers.service import CircuitBreaker
 from regrow.degradation import Answer, Paths, Shedding
 from regrow.errors import CircuitOpenError, DegradedError
 from regrow.intake import Intake
 from regrow.protection import EXEMPT, READINESS, Exchange, ProtectedApp, Refusal, Service, refusal
+from regrow.requests.failing import Failing
 from regrow.websockets import Session, turn_away
 
 _EVENT_STREAM = b"text/event-stream"
@@ -39,6 +41,7 @@ class ReliabilityMiddleware(ProtectedApp[App]):
         drain_on_signals: bool = False,
         degradation: Paths | None = None,
         shedding: Shedding | None = None,
+        failing: Failing | None = None,
     ) -> None:
         super().__init__(
             app,
@@ -50,6 +53,7 @@ class ReliabilityMiddleware(ProtectedApp[App]):
             name=name,
             degradation=degradation,
             shedding=shedding,
+            failing=failing,
         )
         self._drains = drain_on_signals
         self._listens = not drain_on_signals
@@ -81,6 +85,7 @@ class ReliabilityMiddleware(ProtectedApp[App]):
             await asyncio.to_thread(self._protection.wait_for_level)
         instead = self._protection.replaces(scope["method"], path, asyncio.get_running_loop())
         if instead is not None:
+            self.count_refusal(path, instead)
             return await _refuse(instead, scope, send)
         if not self.intake.enter():
             self._counts.turned_away()
@@ -116,7 +121,10 @@ class ReliabilityMiddleware(ProtectedApp[App]):
         try:
             permit = await breaker.admit_async() if breaker is not None else None
         except CircuitOpenError as error:
-            return await _refuse(refusal(error.retry_after), scope, send)
+            refused = refusal(error.retry_after)
+            self.count_refusal(path, refused)
+            return await _refuse(refused, scope, send)
+        request.breaker = breaker
         request.exchange = exchange = Exchange(permit)
         try:
             await self.app(scope, _watching(receive, exchange), _telling(send, exchange, request))
@@ -143,12 +151,13 @@ class ReliabilityMiddleware(ProtectedApp[App]):
 class _Request:
     """One request in hand, until it ends or turns out to be a stream that nobody should wait for."""
 
-    __slots__ = ("_app", "_gone", "_http1", "exchange")
+    __slots__ = ("_app", "_gone", "_http1", "breaker", "exchange")
 
     def __init__(self, app: ReliabilityMiddleware, scope: Scope) -> None:
         self._app = app
         self._http1 = scope.get("http_version", "1.1").startswith("1")
         self._gone = False
+        self.breaker: CircuitBreaker | None = None
         self.exchange: Exchange | None = None
 
     def begins(self, message: Message) -> Message:
@@ -156,6 +165,8 @@ class _Request:
         headers = list(message.get("headers", ()))
         if any(name.lower() == b"content-type" and _EVENT_STREAM in value for name, value in headers):
             # It may last for hours, and its client comes again by itself when it is cut.
+            if self.exchange is not None:
+                self.exchange.streams()
             self.leave()
         if self._app.intake.leaving and self._http1:
             # Whoever keeps the connection would send the next request to a server that is gone.
@@ -171,7 +182,7 @@ class _Request:
             return
         seconds = self.exchange.seconds
         self._app.intake.leave(seconds)
-        self._app._counts.ended(self.exchange.status, seconds)  # noqa: SLF001 - of this module
+        self._app.count(self.exchange, seconds, self.breaker)
 
 
 def _watching(receive: Receive, exchange: Exchange) -> Receive:

@@ -15,6 +15,7 @@ from regrow.dead_letters import sources
 from regrow.degradation import service as degradation
 from regrow.engine import Engine
 from regrow.recovery import service as recovery
+from regrow.requests import store as requests
 
 
 def prune(engine: Engine) -> dict[str, int]:
@@ -33,6 +34,7 @@ def prune(engine: Engine) -> dict[str, int]:
         "breaker_transitions": breakers.prune(engine.database, breakers_until),
         "audit": delete_older(engine.database, audit, audit.c.at, audit_until),
         "degradation_changes": degradation.prune(engine),
+        "request_rollups": requests.prune(engine),
         "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
         **recovery.prune(engine),
     }

@@ -38,6 +38,7 @@ JOBS = (
     "cleanup_old_dlq_messages",
     "fold_dead_letter_ledger",
     "watch_trends",
+    "fold_request_counts",
     "prune_history",
 )
 

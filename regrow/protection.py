@@ -19,6 +19,7 @@ from regrow.degradation import Answer, Paths, Shedding
 from regrow.errors import CircuitOpenError, DegradedError, SettingsError
 from regrow.intake import Intake
 from regrow.request_counts import RequestCounts
+from regrow.requests.failing import Failing
 
 Service = str | CircuitBreaker | Mapping[str, Any]
 """A breaker's name, a breaker, or its settings with its name as ``service``."""
@@ -139,8 +140,8 @@ class ProtectedApp(Generic[App]):
     with whoever drains, where the framework keeps this object to itself. ``drain_retry_after``: seconds.
     ``readiness``: prefixes that answer 503 from the moment a drain begins, before anything else is turned
     away. ``name``: what this application is called in the metrics. ``degradation``: which requests are
-    served at which level. ``shedding``: turns away what is too much. SettingsError for a path or settings
-    that cannot be used.
+    served at which level. ``shedding``: turns away what is too much. ``failing``: which requests count as
+    failed in the service's figures. SettingsError for a path or settings that cannot be used.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class ProtectedApp(Generic[App]):
         name: str = "app",
         degradation: Paths | None = None,
         shedding: Shedding | None = None,
+        failing: Failing | None = None,
     ) -> None:
         self.app = app
         self._protection = Protection(
@@ -168,11 +170,23 @@ class ProtectedApp(Generic[App]):
         )
         self.intake = self._protection.intake
         self._counts = RequestCounts(name)
+        self._failing = failing or Failing()
 
     @property
     def in_flight(self) -> int:
         """Requests in hand."""
         return self.intake.in_flight
+
+    def count(self, exchange: Exchange, seconds: float, breaker: CircuitBreaker | None) -> None:
+        """A request that was let in has ended, after ``seconds``."""
+        failed = exchange.failed(self._failing)
+        self._counts.ended(exchange.status, seconds, failed=failed, route=breaker.name if breaker else "")
+
+    def count_refusal(self, path: str, answer: Refusal | Answer) -> None:
+        """A request was answered in place of the application, but not because of a drain."""
+        breaker = self._protection.breaker_for(path)
+        failed = self._failing.refusals and answer.status in self._failing.statuses
+        self._counts.refused(failed=failed, route=breaker.name if breaker else "")
 
 
 class Exchange:
@@ -184,7 +198,18 @@ class Exchange:
     - a client that went away says nothing about us.
     """
 
-    __slots__ = ("_began", "_clock", "_gone", "_head_at", "_permit", "_status", "_whole")
+    __slots__ = (
+        "_began",
+        "_clock",
+        "_gone",
+        "_head_at",
+        "_permit",
+        "_raised",
+        "_refused",
+        "_status",
+        "_streams",
+        "_whole",
+    )
 
     def __init__(self, permit: Permit | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._permit = permit
@@ -192,7 +217,7 @@ class Exchange:
         self._began = clock()
         self._head_at = 0.0
         self._status = 0
-        self._whole = self._gone = False
+        self._whole = self._gone = self._raised = self._refused = self._streams = False
 
     @property
     def answered(self) -> bool:
@@ -208,6 +233,20 @@ class Exchange:
     def seconds(self) -> float:
         """How long the request has been in hand."""
         return self._clock() - self._began
+
+    def failed(self, failing: Failing) -> bool:
+        """Whether the request failed, told at its end, or when it turns out to be a stream."""
+        if self._refused:
+            return failing.refusals
+        if self._status in failing.statuses:
+            return True
+        if self._gone or not failing.exceptions:
+            return False
+        return self._raised or not (self._whole or self._streams)
+
+    def streams(self) -> None:
+        """The answer has no end that one could wait for."""
+        self._streams = True
 
     def head(self, status: int) -> None:
         """The answer begins; again when an error replaced it before it was sent."""
@@ -231,6 +270,10 @@ class Exchange:
 
     def fail(self, error: BaseException) -> None:
         """The application raised, or was cancelled."""
+        if not isinstance(error, Exception):
+            self.lose()
+        elif not self._gone:
+            self._raised = True
         if self._permit is None:
             return
         if self._gone or not isinstance(error, Exception):
@@ -249,7 +292,10 @@ class Exchange:
 
     def refusal_for(self, error: CircuitOpenError | DegradedError) -> Refusal | None:
         """What to answer when the application itself refused, by an error that nobody caught."""
-        return None if self.answered else refusal(error.retry_after)
+        if self.answered:
+            return None
+        self._refused = True
+        return refusal(error.retry_after)
 
 
 def _covers(prefixes: Iterable[tuple[str, str]], path: str) -> bool:

@@ -3,6 +3,8 @@
 Whoever counts does no I/O: a thread adds what was counted to one Redis hash every few seconds and at the
 process's end, each increment once. While Redis refuses connections the counts wait. A write whose answer
 never came may have happened, so it is not sent again: rather a little too few than twice.
+
+Whoever else has something to tell every few seconds rides along, so that there is one such thread a process.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import logging
 import os
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
@@ -19,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from regrow.configuration import configured
 from regrow.pools import at_exit_of_pool_processes
+from regrow.riding import Rider
 
 if TYPE_CHECKING:
     import redis
@@ -53,6 +57,17 @@ class Tallies:
         self._thread: threading.Thread | None = None
         self._client: redis.Redis | None = None
         self._client_url: str | None = None
+        self._riders: list[weakref.ref[Rider]] = []
+
+    def carry(self, rider: Rider) -> None:
+        """Take a rider along with every flush, for as long as somebody holds it; nothing without Redis."""
+        if configured().redis_url is None:
+            return
+        with self._lock:
+            if not any(known() is rider for known in self._riders):
+                self._riders.append(weakref.ref(rider))
+            if self._thread is None:
+                self._start()
 
     def count(self, name: str, by: int = 1, **labels: str) -> None:
         """Add to a counter. Nothing is kept in a process that was told of no Redis."""
@@ -67,6 +82,9 @@ class Tallies:
 
     def flush(self) -> None:
         """Write what is gathered, now."""
+        for known in list(self._riders):
+            if (rider := known()) is not None and rider.due:
+                rider.ride()
         with self._lock:
             counts, self._counts = self._counts, Counter()
         if counts and not self._written(counts):
@@ -96,7 +114,8 @@ class Tallies:
             except Exception:
                 logger.exception("tallies.failed")  # a defect of ours ends no counting
             with self._lock:
-                if quiet >= QUIET and not self._counts:
+                self._riders = [known for known in self._riders if known() is not None]
+                if quiet >= QUIET and not self._counts and not self._riders:
                     self._thread = None
                     return
 
@@ -104,7 +123,7 @@ class Tallies:
         """Whether the counts are settled; False when they surely did not arrive."""
         from redis.exceptions import RedisError
 
-        client = self._connected()
+        client = self.connected()
         if client is None:
             return True
         try:
@@ -120,7 +139,8 @@ class Tallies:
             logger.warning("tallies.lost", extra={"error": str(error), "counts": sum(counts.values())})
         return True
 
-    def _connected(self) -> redis.Redis | None:
+    def connected(self) -> redis.Redis | None:
+        """The client of this thread, with short waits; None when the process was told of no Redis."""
         url = configured().redis_url
         if url is None:
             return None

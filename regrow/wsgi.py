@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from regrow.breakers.service import CircuitBreaker
 from regrow.degradation import Answer
 from regrow.errors import CircuitOpenError, DegradedError
-from regrow.intake import Intake
 from regrow.protection import Exchange, ProtectedApp, Refusal, refusal
-from regrow.request_counts import RequestCounts
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -38,11 +37,12 @@ class ReliabilityMiddleware(ProtectedApp[App]):
             return self.app(environ, start_response)
         instead = self._protection.replaces(environ.get("REQUEST_METHOD", "GET"), path)
         if instead is not None:
+            self.count_refusal(path, instead)
             return _refuse(instead, environ, start_response)
         if not self.intake.enter():
             self._counts.turned_away()
             return _refuse(self._protection.draining, environ, start_response)
-        request = _Request(self.intake, self._counts)
+        request = _Request(self)
         try:
             body, in_hand = self._guarded(path, environ, start_response, request)
         except BaseException:
@@ -60,7 +60,10 @@ class ReliabilityMiddleware(ProtectedApp[App]):
         try:
             permit = breaker.admit() if breaker is not None else None
         except CircuitOpenError as error:
-            return _refuse(refusal(error.retry_after), environ, start_response), False
+            instead = refusal(error.retry_after)
+            self.count_refusal(path, instead)
+            return _refuse(instead, environ, start_response), False
+        request.breaker = breaker
         request.exchange = exchange = Exchange(permit)
 
         def starting(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
@@ -90,17 +93,19 @@ class ReliabilityMiddleware(ProtectedApp[App]):
 class _Request:
     """One request in hand, until it ends or turns out to be a stream that nobody should wait for."""
 
-    __slots__ = ("_counts", "_gone", "_intake", "exchange")
+    __slots__ = ("_app", "_gone", "breaker", "exchange")
 
-    def __init__(self, intake: Intake, counts: RequestCounts) -> None:
-        self._intake = intake
-        self._counts = counts
+    def __init__(self, app: ReliabilityMiddleware) -> None:
+        self._app = app
         self._gone = False
+        self.breaker: CircuitBreaker | None = None
         self.exchange: Exchange | None = None
 
     def begins(self, headers: list[tuple[str, str]]) -> None:
         """An event stream may last for hours, and its client comes again by itself when it is cut."""
         if any(name.lower() == "content-type" and "text/event-stream" in value for name, value in headers):
+            if self.exchange is not None:
+                self.exchange.streams()
             self.leave()
 
     def leave(self) -> None:
@@ -108,11 +113,11 @@ class _Request:
             return
         self._gone = True
         if self.exchange is None:  # a breaker refused
-            self._intake.leave()
+            self._app.intake.leave()
             return
         seconds = self.exchange.seconds
-        self._intake.leave(seconds)
-        self._counts.ended(self.exchange.status, seconds)
+        self._app.intake.leave(seconds)
+        self._app.count(self.exchange, seconds, self.breaker)
 
 
 class _Body:

@@ -450,6 +450,22 @@ reports = Table(
     Index(None, "created_at"),
 )
 
+request_rollups = Table(
+    "request_rollups",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("seconds", Integer, nullable=False, comment="60 or 3600"),
+    Column("starts_at", UtcDateTime, nullable=False),
+    Column("service", key(190), nullable=False),
+    Column("route", key(190), nullable=False, comment="the breaker of its path; empty without one"),
+    Column("count", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("heard", Integer, nullable=False, comment="minutes in which the service was heard of"),
+    Column("buckets", Text, nullable=False, comment="durations, in buckets 4% wide"),
+    UniqueConstraint("seconds", "starts_at", "service", "route"),
+    Index(None, "service", "seconds", "starts_at"),
+)
+
 audit = Table(
     "audit",
     metadata,

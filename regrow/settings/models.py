@@ -169,6 +169,8 @@ class ScheduleSettings(Section):
     """Services behind open breakers tested; `recovery.probe_interval` says how often each one."""
     watch_trends: Seconds
     """Latency and failure rates looked at for early warnings."""
+    fold_request_counts: Seconds
+    """What the apps told of their requests added up, minute by minute."""
     generate_reliability_report: Seconds
     """The report of the last full hour."""
     cleanup_old_dlq_messages: Seconds
@@ -430,6 +432,10 @@ class HistorySettings(Section):
     """How long transitions of breakers are kept; the last one of each breaker stays."""
     audit_days: Positive
     """How long it is kept who did what by hand."""
+    request_minutes_days: Positive
+    """How long the figures of requests are kept by minute."""
+    request_hours_days: Positive
+    """How long they are kept by hour."""
 
 
 class LogSettings(Section):

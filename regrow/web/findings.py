@@ -128,6 +128,14 @@ def _history(summary: Summary) -> str:
     return f"Forgot {gone}" if gone else "Nothing old enough"
 
 
+def _requests(summary: Summary) -> str:
+    if unreadable := summary["unreadable"]:
+        return f"{counted(unreadable, 'report')} of apps could not be read"
+    if not summary["minutes"]:
+        return "Nothing new of any app"
+    return f"{counted(summary['services'], 'service')}, {counted(summary['minutes'], 'minute')}"
+
+
 def _nonzero(counts: Iterable[tuple[int, str]]) -> str:
     return ", ".join(f"{number(count)} {name}" for count, name in counts if count)
 
@@ -140,6 +148,7 @@ def _trends(summary: Summary) -> str:
 
 _WORDS: Mapping[str, Callable[[Summary], str]] = {
     "watch_trends": _trends,
+    "fold_request_counts": _requests,
     "health_check_monitoring": _health,
     "monitor_circuit_breakers": _breakers,
     "process_dead_letter_queue_batch": _redrive,

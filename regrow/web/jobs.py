@@ -35,6 +35,7 @@ _DESCRIPTIONS = {
     "cleanup_old_dlq_messages": ("Settled letters", "Forgets dead letters settled long ago."),
     "fold_dead_letter_ledger": ("Ledger", "Compares the books with the dead letters that are there."),
     "watch_trends": ("Early warnings", "Looks for latency and failure rates that will soon be too high."),
+    "fold_request_counts": ("Requests", "Adds up what the apps told of their requests."),
     "prune_history": ("History", "Forgets results and runs past their keeping."),
 }
 MAIN = JOBS[:5]

@@ -191,6 +191,7 @@ def test_pruning_keeps_each_history_as_long_as_its_setting_says(each_engine: Eng
         "breaker_transitions": 0,
         "audit": 0,
         "degradation_changes": 0,
+        "request_rollups": 0,
         "reports": 2,
         "recoveries": 0,
         "recovery_events": 0,

@@ -133,6 +133,9 @@ REDRIVE = dict.fromkeys(
         ),
         ("prune_history", {"job_runs": 3, "check_results": 0, "reports": 1}, "Forgot 3 job runs, 1 reports"),
         ("prune_history", {"job_runs": 0}, "Nothing old enough"),
+        ("fold_request_counts", {"minutes": 2, "services": 1, "unreadable": 0}, "1 service, 2 minutes"),
+        ("fold_request_counts", {"minutes": 0, "services": 0, "unreadable": 0}, "Nothing new of any app"),
+        ("fold_request_counts", {"unreadable": 1}, "1 report of apps could not be read"),
     ],
 )
 def test_a_summary_is_told_in_words(job: str, summary: dict[str, Any], words: str) -> None:
