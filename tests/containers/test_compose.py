@@ -159,6 +159,17 @@ def test_every_file_that_is_mounted_is_in_the_repository(compose: Any) -> None:
     assert [source for source in sources if not (ROOT / source).exists()] == []
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_the_folder_of_the_settings_is_mounted_so_that_a_file_put_in_its_place_is_seen(
+    compose: Any, name: str
+) -> None:
+    """A single file that is mounted stays the inode it was; reload would look at the old one for ever."""
+    binds = [volume for volume in compose["services"][name]["volumes"] if isinstance(volume, dict)]
+    (settings,) = [volume for volume in binds if volume["target"].startswith("/app/config")]
+    assert (settings["source"], settings["target"]) == ("./config", "/app/config")
+    assert (ROOT / settings["source"]).is_dir()
+
+
 def test_the_workers_share_the_queues_out_and_the_jobs_have_one_of_their_own(compose: Any) -> None:
     taken = {
         name: compose["services"][name]["command"][-1].split(",")
