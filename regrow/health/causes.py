@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from regrow.arrows import reached
 from regrow.health.rules import GRACE, Declared, Result
 from regrow.health.status import Change
 
@@ -71,15 +72,9 @@ def cause_of(name: str, down: Mapping[str, datetime], graph: Graph) -> str | Non
     return min(found, key=lambda root: (down[root], root), default=None)
 
 
-def ancestors(name: str, graph: Graph) -> set[str]:
-    """All checks that one stands on, near and far."""
-    seen: set[str] = set()
-    ahead = [name]
-    while ahead:
-        new = [parent for parent in _parents(ahead.pop(), graph) if parent not in seen]
-        seen.update(new)
-        ahead += new
-    return seen - {name}
+def ancestors(name: str, graph: Graph) -> list[str]:
+    """All checks that one stands on, the nearest first."""
+    return reached(name, lambda check: _parents(check, graph))
 
 
 def in_doubt(last: Mapping[str, Result], graph: Graph) -> set[str]:

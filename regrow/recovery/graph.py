@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
+from regrow.arrows import reached
+
 
 def ancestors(name: str, parents: Mapping[str, Iterable[str]]) -> list[str]:
     """All that ``name`` depends on, the nearest first. Whatever goes in a circle is named once."""
-    found: dict[str, None] = {}
-    waiting = list(parents.get(name, ()))
-    while waiting:
-        parent = waiting.pop(0)
-        if parent != name and parent not in found:
-            found[parent] = None
-            waiting += parents.get(parent, ())
-    return list(found)
+    return reached(name, lambda one: parents.get(one, ()))
 
 
 def blocked_by(name: str, parents: Mapping[str, Iterable[str]], down: Collection[str]) -> str | None:

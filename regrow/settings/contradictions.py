@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from ipaddress import ip_address
 
+from regrow.arrows import circle_among
 from regrow.settings.models import Settings
 from regrow.settings.routes import AmqpRoute, WebhookRoute, is_rabbitmq
 from regrow.settings.sources import Layers, Place
@@ -170,26 +171,3 @@ def _no_check(name: str, checks: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, checks, n=1)
     hint = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(sorted(checks))}."
     return f"which is no check. {hint}"
-
-
-def circle_among(arrows: Mapping[str, Sequence[str]]) -> list[str]:
-    """The first circle of arrows, in full, its first name again at its end; empty when there is none."""
-    done: set[str] = set()
-    for start in arrows:
-        path: list[str] = []
-        # (name, what is left of its arrows): a walk in depth that no length of a chain can overflow
-        walk = [(start, iter(arrows[start]))]
-        while walk:
-            name, rest = walk[-1]
-            if len(path) < len(walk):
-                path.append(name)
-            following = next((other for other in rest if other in arrows and other not in done), None)
-            if following is None:
-                done.add(name)
-                walk.pop()
-                path.pop()
-            elif following in path:
-                return [*path[path.index(following) :], following]
-            else:
-                walk.append((following, iter(arrows[following])))
-    return []

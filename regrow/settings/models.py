@@ -9,123 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from regrow import redis_url
 from regrow.breakers.kinds import KINDS
-from regrow.failures import FailureClass
 from regrow.settings.checks import CheckSettings
 from regrow.settings.checks.common import Percent, Seconds
+from regrow.settings.dead_letters import DeadLetterSettings, RedriveSettings
 from regrow.settings.degradation import DegradationSettings
 from regrow.settings.maintenance import MaintenanceSettings
 from regrow.settings.recovery import HandlerSettings
 from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
+from regrow.settings.shapes import Positive, Section, Share
 from regrow.settings.slo import SloSettings
+from regrow.settings.stores import CelerySettings, DatabaseSettings, RedisSettings
+from regrow.settings.temp_files import TempFileRoot, TempFilesSettings
 
 Profile = Literal["production", "development", "testing"]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-Share = Annotated[float, Field(gt=0, le=1)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-def _divided_as_meant(url: SecretStr) -> SecretStr:
-    """A URL whose parts are where they look to be; never says what it found, which may be a password."""
-    try:
-        parts = urlsplit(url.get_secret_value())
-        several_hosts = "," in parts.netloc
-        _ = None if several_hosts else parts.port
-    except ValueError:
-        msg = "the port is no number, or the password holds a / ? or #: write those as %2F %3F %23"
-        raise ValueError(msg) from None
-    return url
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RedisSettings(Section):
-    """``url``: one server, a master behind Sentinels or a cluster, as ``regrow.redis_url`` reads them."""
-
-    url: SecretStr
-    """One server, a master behind Sentinels or a cluster: see [addresses](#addresses-of-a-redis)."""
-    password: SecretStr | None = None
-    """Put into the URL; for a secret file."""
-    socket_timeout: Seconds
-    """Longest wait for one answer."""
-    connect_timeout: Seconds
-    """Longest wait for a connection."""
-    max_connections: Positive
-    """Connections of one process, at most."""
-    max_retries: Count
-    """Attempts where waiting is right (start-up, batch jobs); hot paths never retry."""
-
-    @field_validator("url")
-    @classmethod
-    def _scheme(cls, value: SecretStr) -> SecretStr:
-        redis_url.read(value.get_secret_value())
-        return _divided_as_meant(value)
-
-
-class DatabaseSettings(Section):
-    """``url``: any SQLAlchemy URL of MySQL/MariaDB (mysql+pymysql://) or SQLite (sqlite:///)."""
-
-    url: SecretStr
-    """A SQLAlchemy URL of MySQL or MariaDB (mysql+pymysql://) or SQLite (sqlite:///)."""
-    password: SecretStr | None = None
-    """Put into the URL; for a secret file."""
-    pool_size: Positive
-    """Connections of one process, at most."""
-    pool_timeout: Seconds
-    """Longest wait for one of them."""
-    connect_timeout: Seconds
-    """Longest wait for a new connection."""
-    statement_timeout: Seconds
-    """Longest wait for an answer."""
-
-    @field_validator("url")
-    @classmethod
-    def _scheme(cls, value: SecretStr) -> SecretStr:
-        scheme = value.get_secret_value().split("://", 1)[0].split("+", 1)[0]
-        if scheme not in {"mysql", "mariadb", "sqlite"}:
-            msg = "the URL must begin with mysql+pymysql://, mariadb+pymysql:// or sqlite:///"
-            raise ValueError(msg)
-        return _divided_as_meant(value)
-
-
-class CelerySettings(Section):
-    broker_url: SecretStr
-    """Redis, Sentinel or RabbitMQ; without it, the Redis of `redis.url`, which a cluster cannot be."""
-    result_backend: SecretStr
-    """Where results are kept; without it, the Redis of `redis.url`; where that is a cluster, the broker's."""
-    visibility_timeout: Seconds
-    """Redis broker: a message of a dead worker comes back after this."""
-    concurrency: Positive
-    """Processes that run tasks, per worker."""
-    task_time_limit: Seconds
-    """A task is killed after this."""
-    task_soft_time_limit: Seconds
-    """A task is asked to stop after this; below `task_time_limit`."""
-    result_expires: Seconds
-    """Results are forgotten after this."""
-    watchdog_timeout: Seconds
-    """A worker whose own loop has not turned for so long ends itself, to be restarted."""
-    max_tasks_per_child: Positive
-    """A child is replaced after so many tasks."""
-    max_memory_per_child: Positive
-    """KiB; a child above it is replaced after its task."""
-
-    @field_validator("broker_url", "result_backend")
-    @classmethod
-    def _no_cluster(cls, value: SecretStr) -> SecretStr:
-        if redis_url.kind_of(value.get_secret_value()) == "cluster":
-            msg = "Celery cannot use a Redis Cluster, which serves breakers and live state alone"
-            raise ValueError(msg)
-        return value
 
 
 class StartupSettings(Section):
@@ -220,131 +120,6 @@ class HealthSettings(Section):
             msg = "the URL must begin with https:// or http://"
             raise ValueError(msg)
         return value
-
-
-class TempFileRoot(Section):
-    """One folder that may be cleaned. Nothing outside it is ever touched."""
-
-    path: Path
-    """The folder."""
-    max_age: Seconds
-    """Files not changed for so long are removed."""
-    max_bytes: Positive | None = None
-    """When the folder holds more than this, the oldest files go until it fits."""
-    max_files: Positive | None = None
-    """The same for the number of files."""
-    min_free: Positive | None = None
-    """When its file system has fewer bytes left than this, the oldest files go until it has."""
-    ages: dict[str, Seconds] = Field(default_factory=dict)
-    """Another `max_age` for names like these; the first that matches."""
-    patterns: tuple[str, ...] = ("*",)
-    """Names that may be removed."""
-    keep: tuple[str, ...] = ()
-    """Names that are kept whatever their age."""
-
-
-class TempFilesSettings(Section):
-    roots: tuple[TempFileRoot, ...]
-    """Folders that may be cleaned, each a [[temp_files.roots]] table; see below."""
-    dry_run: bool
-    """Count what would go and remove nothing."""
-
-    @field_validator("roots")
-    @classmethod
-    def _sane(cls, roots: tuple[TempFileRoot, ...]) -> tuple[TempFileRoot, ...]:
-        for root in roots:
-            if root.path.resolve() == Path(root.path.resolve().anchor):
-                msg = f"{root.path} is the root of the file system"
-                raise ValueError(msg)
-        return roots
-
-
-class RedriveSettings(Section):
-    """How fast the letters of one service go home, where it is not as in `[dead_letters]`."""
-
-    rate: Rate | None = None
-    """Letters a second, at most."""
-    burst: Positive | None = None
-    """Letters at once, after a pause."""
-    slow_start: Annotated[float, Field(ge=0)] | None = None
-    """After its breaker closed, the rate rises from a tenth to the whole within so many seconds."""
-
-
-class DeadLetterSettings(Section):
-    max_retries: Count
-    """Redrives before a letter waits for a person, unless its capture says another number."""
-    unknown_retries: Count
-    """The same for failures of no known class: few."""
-    min_age: Annotated[float, Field(ge=0)]
-    """A letter younger than this is redriven further though its redrives are used up."""
-    patience: Seconds
-    """While a letter is younger than this, a dependency that is down costs it no redrive."""
-    base_delay: Seconds
-    """Before the first redrive; doubled for each further one."""
-    max_delay: Seconds
-    """Longest pause between two redrives."""
-    lease: Seconds
-    """How long one worker may hold a letter before another may take it."""
-    outcome_deadline: Seconds
-    """How long a redriven letter may go without an outcome before it is due again."""
-    copy_patience: Annotated[float, Field(ge=0)]
-    """So much longer it is waited for, while nobody can tell whether its message waits or runs."""
-    confirm: Literal["outcome", "publish"]
-    """What settles a letter: its task's success, or the broker's word that it has the message."""
-    max_body_bytes: Positive
-    """Larger messages are refused, never cut."""
-    batch_size: Positive
-    """Letters leased at once."""
-    drain_budget: Seconds
-    """One run of the redrive job goes on with the next batch for at most so long."""
-    max_generations: Positive
-    """A message that comes back so often after it was settled waits for a person."""
-    max_age_days: Positive
-    """Settled letters are archived and purged after this; unsettled ones never."""
-    archive: Annotated[str, Field(min_length=1)]
-    """The folder of archives; a relative one lies in `home`. "off": purge without an archive."""
-    tombstone_days: Positive
-    """Purged letters are remembered for so long; what a spool held back for longer waits for a person."""
-    rate: Rate
-    """Letters a second that go home to one service, at most."""
-    burst: Positive
-    """Letters that go home to one service at once, after a pause."""
-    slow_start: Annotated[float, Field(ge=0)]
-    """After a service's breaker closed, the rate rises from a tenth to the whole within so many seconds."""
-    classes: dict[str, FailureClass]
-    """The class of failure by the dotted name of an exception class; see docs/dead-letters.md."""
-    services: dict[str, RedriveSettings]
-    """Rates by service; see below."""
-    redact: tuple[str, ...]
-    """Parts of names whose values people are not shown; see privacy.md."""
-    redact_emails: bool
-    """Whether addresses are hidden too."""
-    keys: dict[KeyId, Path] = Field(default_factory=dict)
-    """Keys that seal what letters say, id to secret file; the first one is current. See privacy.md."""
-    spool_keys: dict[KeyId, Path] = Field(default_factory=dict)
-    """Private keys that open the sealed spools of apps, id to secret file. See privacy.md."""
-    routes: dict[str, RouteSettings]
-    """Ways home by message type; see below."""
-    queues: dict[str, DeadLetterQueue]
-    """RabbitMQ's dead-letter queues that are taken from, by a name of yours; see below."""
-
-    @model_validator(mode="after")
-    def _outlives(self) -> DeadLetterSettings:
-        if self.tombstone_days < self.max_age_days:
-            msg = (
-                f"tombstone_days ({self.tombstone_days}) must not be below max_age_days ({self.max_age_days})"
-            )
-            raise ValueError(msg)
-        return self
-
-    def redrive(self, service: str) -> tuple[float, int, float]:
-        """Rate (letters a second), burst (letters) and slow start (seconds) of a service."""
-        own = self.services.get(service, RedriveSettings())
-        return (
-            self.rate if own.rate is None else own.rate,
-            self.burst if own.burst is None else own.burst,
-            self.slow_start if own.slow_start is None else own.slow_start,
-        )
 
 
 class BreakerSettings(Section):

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from regrow.settings.checks.common import Seconds, Severity
-
-_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_SHORTEST_KEY = 16
+from regrow.settings.shapes import Address, Function, Section, SigningKeys
 
 CheckName = Annotated[str, Field(min_length=1, max_length=190)]
 
 
-class _Handler(BaseModel):
+class _Handler(Section):
     """What every recovery handler has. Times in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     enabled: bool = True
     """Whether it acts at all."""
@@ -86,50 +81,24 @@ class HttpHandler(_Handler):
     """A request to whatever can restart the service."""
 
     kind: Literal["http"]
-    url: HttpUrl
+    url: Address
     """What is asked: https, but for loopback names and the testing profile."""
     method: Literal["POST", "PUT"] = "POST"
     """How it is asked."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Sent along; secrets by ${VARIABLE} or NAME_file."""
-    signing_keys: tuple[SecretStr, ...] = ()
+    signing_keys: SigningKeys = ()
     """Each signs the request; as a list, or one a line in the file of `signing_keys_file`."""
     expect_status: tuple[int, ...] = (200, 201, 202, 203, 204)
     """Answers that mean it was done."""
-
-    @field_validator("signing_keys", mode="before")
-    @classmethod
-    def _lines(cls, value: object) -> object:
-        return tuple(line for line in value.split() if line) if isinstance(value, str) else value
-
-    @field_validator("signing_keys")
-    @classmethod
-    def _strong(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(len(key.get_secret_value()) < _SHORTEST_KEY for key in keys):
-            raise ValueError(f"each key needs at least {_SHORTEST_KEY} characters")
-        return keys
-
-    @field_validator("url")
-    @classmethod
-    def _without_credentials(cls, url: HttpUrl) -> HttpUrl:
-        if url.username or url.password:
-            raise ValueError("user and password do not belong into the URL; send them with headers")
-        return url
 
 
 class PythonHandler(_Handler):
     """A function of the app's, called in a process of its own, with Regrow's environment."""
 
     kind: Literal["python"]
-    function: str
+    function: Function
     """`package.module:function`; it takes one argument, a `regrow.recovery.Recovery`."""
-
-    @field_validator("function")
-    @classmethod
-    def _named(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
-            raise ValueError("name a function as package.module:function")
-        return value
 
 
 HandlerSettings = Annotated[

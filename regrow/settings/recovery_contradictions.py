@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from regrow.settings.contradictions import circle_among
+from regrow.arrows import circle_among
 from regrow.settings.models import Settings
 from regrow.settings.recovery import (
     PROVES_ITSELF,

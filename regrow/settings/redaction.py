@@ -43,16 +43,16 @@ def _redact(value: Any, place: Place, referred: Collection[Place], *, hidden: bo
     if isinstance(value, SecretStr):
         name = place[-1]
         is_url = name == "url" or name in {"broker_url", "result_backend"}
-        return without_secrets(value.get_secret_value()) if is_url else HIDDEN
+        return without_credentials(value.get_secret_value()) if is_url else HIDDEN
     if value is None or (isinstance(value, bool | int | float) and not hidden):
         return value
     if hidden:
         return HIDDEN
     # A URL of a check is no secret as such, but people write passwords and tokens into URLs.
-    return without_secrets(str(value)) if isinstance(value, Url) or "://" in str(value) else str(value)
+    return without_credentials(str(value)) if isinstance(value, Url) or "://" in str(value) else str(value)
 
 
-def without_secrets(url: str) -> str:
+def without_credentials(url: str) -> str:
     """A URL with user, password and query cut out; hidden whole when it is not plainly of that shape.
 
     A password with an unquoted ``/``, ``?`` or ``#`` moves the borders between the parts, so a URL with

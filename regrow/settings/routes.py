@@ -5,24 +5,17 @@ Also ``[brokers.NAME]`` and ``[dead_letters.queues.NAME]``, the brokers and queu
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from regrow.settings.checks.common import Seconds
-
-_SHORTEST_KEY = 16
-_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+from regrow.settings.shapes import Address, Function, Section, SigningKeys, at_least_one
 
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 
 
-class _Route(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CeleryRoute(_Route):
+class CeleryRoute(Section):
     """A Celery task that takes the message as its only argument, unless the message is a call of it."""
 
     kind: Literal["celery"] = "celery"
@@ -36,7 +29,7 @@ class CeleryRoute(_Route):
     """What settles the letter; without it what the letter says, and on another broker `publish`."""
 
 
-class AmqpRoute(_Route):
+class AmqpRoute(Section):
     """A message to an exchange of RabbitMQ. What is not said here the message's own origin says."""
 
     kind: Literal["amqp"]
@@ -50,54 +43,28 @@ class AmqpRoute(_Route):
     """What settles the letter: the broker's word that it has the message, or its consumer's word."""
 
 
-class WebhookRoute(_Route):
+class WebhookRoute(Section):
     """A signed POST; a 2xx answer settles the letter."""
 
     kind: Literal["webhook"]
-    url: HttpUrl
+    url: Address
     """Where it goes: https, but for loopback names and the testing profile."""
-    signing_keys: tuple[SecretStr, ...]
+    signing_keys: Annotated[SigningKeys, AfterValidator(at_least_one)]
     """Each signs the request; as a list, or one a line in the file of `signing_keys_file`."""
     timeout: Seconds = 15.0
     """Longest wait for the connection, and for the answer."""
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     """Sent along; secrets by ${VARIABLE} or NAME_file."""
 
-    @field_validator("signing_keys", mode="before")
-    @classmethod
-    def _lines(cls, value: object) -> object:
-        return tuple(line for line in value.split() if line) if isinstance(value, str) else value
 
-    @field_validator("signing_keys")
-    @classmethod
-    def _strong(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if not keys or any(len(key.get_secret_value()) < _SHORTEST_KEY for key in keys):
-            raise ValueError(f"give one key or more, each of at least {_SHORTEST_KEY} characters")
-        return keys
-
-    @field_validator("url")
-    @classmethod
-    def _without_credentials(cls, url: HttpUrl) -> HttpUrl:
-        if url.username or url.password:
-            raise ValueError("user and password do not belong into the URL; send them with headers")
-        return url
-
-
-class HandlerRoute(_Route):
+class HandlerRoute(Section):
     """A Python function that is called here, with the message; its return settles the letter."""
 
     kind: Literal["handler"]
-    handler: str
+    handler: Function
     """`package.module:function`; it takes one argument, a `regrow.dead_letters.Message`."""
-    validate_with: str | None = None
+    validate_with: Function | None = None
     """A second function of the same form, without side effects, that raises when it would not take it."""
-
-    @field_validator("handler", "validate_with")
-    @classmethod
-    def _named(cls, value: str | None) -> str | None:
-        if value is not None and not _NAME.fullmatch(value):
-            raise ValueError("name a function as package.module:function")
-        return value
 
 
 RouteSettings = Annotated[CeleryRoute | AmqpRoute | WebhookRoute | HandlerRoute, Field(discriminator="kind")]
@@ -105,7 +72,7 @@ RouteSettings = Annotated[CeleryRoute | AmqpRoute | WebhookRoute | HandlerRoute,
 ROUTE_KINDS = ("celery", "amqp", "webhook", "handler")
 
 
-class BrokerSettings(_Route):
+class BrokerSettings(Section):
     """A broker beside Regrow's own, by a name of yours."""
 
     url: SecretStr
@@ -128,7 +95,7 @@ class BrokerSettings(_Route):
         return is_rabbitmq(self.url.get_secret_value())
 
 
-class DeadLetterQueue(_Route):
+class DeadLetterQueue(Section):
     """A dead-letter queue of RabbitMQ that Regrow's workers take from. It is never declared or changed."""
 
     queue: Name

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from regrow.arrows import circle_among
 from regrow.settings import load_settings
 from regrow.settings.checks import CHECK_KINDS
-from regrow.settings.contradictions import circle_among
 from tests.settings.test_errors import STORES, complaint
 
 TWO = """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from regrow.errors import SettingsError
 from regrow.settings import load_settings, redacted
-from regrow.settings.redaction import HIDDEN, without_secrets
+from regrow.settings.redaction import HIDDEN, without_credentials
 
 # Long enough not to be part of another value by chance; with the characters that URLs fall apart at.
 secrets = st.text(alphabet="abcXYZ019:/@?#%&=+[]{}!$ é~._-", min_size=6, max_size=24).map(
@@ -97,13 +97,13 @@ def test_a_check_whose_url_holds_a_password_or_a_token_does_not_show_it(tmp_path
     ],
 )
 def test_a_url_is_shown_without_its_secrets_or_not_at_all(url: str, harmless: str) -> None:
-    assert without_secrets(url) == harmless
+    assert without_credentials(url) == harmless
 
 
 @given(st.text())
 def test_whatever_is_no_url_is_hidden(text: str) -> None:
     if "://" not in text:
-        assert without_secrets(text) == HIDDEN
+        assert without_credentials(text) == HIDDEN
 
 
 def test_what_is_no_secret_is_shown_as_it_is() -> None:

@@ -13,7 +13,7 @@ from regrow.errors import StoreUnavailableError
 from regrow.health.rules import without_secrets
 from regrow.recovery.model import Acted, Recovery
 from regrow.settings.recovery import DatabaseHandler
-from regrow.settings.redaction import without_secrets as without_password
+from regrow.settings.redaction import without_credentials
 
 
 def act(handler: DatabaseHandler, recovery: Recovery, engine: Engine) -> Acted:
@@ -44,5 +44,5 @@ def probe(handler: DatabaseHandler, engine: Engine, timeout: float) -> Acted:
 
 
 def target(handler: DatabaseHandler) -> str:
-    where = without_password(handler.url.get_secret_value()) if handler.url else "Regrow's own database"
+    where = without_credentials(handler.url.get_secret_value()) if handler.url else "Regrow's own database"
     return f"connect anew to {where} and ask it for SELECT 1"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from regrow.settings.checks.common import Check
+from regrow.settings.shapes import Function
 
 Found = Literal["healthy", "degraded", "unhealthy", "unknown"]
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 class CommandCheck(Check):
@@ -32,15 +31,7 @@ class PythonCheck(Check):
     """A function of yours that the worker can import."""
 
     kind: Literal["python"]
-    function: str
+    function: Function
     """`package.module:function`, plain or a coroutine function; see health.md for what it returns."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """Handed to it by name."""
-
-    @field_validator("function")
-    @classmethod
-    def _named(cls, value: str) -> str:
-        if not _FUNCTION.fullmatch(value):
-            msg = "name a function as package.module:function"
-            raise ValueError(msg)
-        return value
