@@ -162,6 +162,7 @@ class Watchdog(threading.Thread):
         self.watching = True
         self._end = end
         self._published_at = float("-inf")
+        self._published = ""
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -179,9 +180,11 @@ class Watchdog(threading.Thread):
         self.heart.stop(self._client())
 
     def _publish(self) -> None:
-        if time.monotonic() - self._published_at < self.every:
+        state = self.heart.last.state
+        if state == self._published and time.monotonic() - self._published_at < self.every:
             return
-        self._published_at = time.monotonic()
+        # A new state at once: a check that looks right after a start shall not find the queues deserted.
+        self._published, self._published_at = state, time.monotonic()
         try:
             self.heart.publish(self._client())
         except redis.RedisError as error:

@@ -110,6 +110,7 @@ HEALTHY = Judged("h", "healthy", "it works", works=True)
 SATURATED = Judged("s", "saturated", "it gets on, but 500 wait", works=True)
 WAITING = Judged("p", "healthy", "it waits: because", troubles=("because",))
 HOLDING = Judged("f", "healthy", "it works", works=True, troubles=("because of the disk",))
+STARTING = Judged("n", "healthy", "it is starting", starts=True)
 DRAINING = Judged("d", "healthy", "it is draining")
 WEDGED, DEAD, UNKNOWN = (Judged(v[0], v, f"because {v}") for v in ("wedged", "dead", "unknown"))
 
@@ -118,6 +119,8 @@ WEDGED, DEAD, UNKNOWN = (Judged(v[0], v, f"because {v}") for v in ("wedged", "de
     ("judged", "deserted", "status", "verdict"),
     [
         ([], [], "unknown", "unknown"),
+        ([HEALTHY, STARTING], ["q"], "unknown", "healthy"),  # it may be the one that takes from it
+        ([HEALTHY, STARTING], [], "healthy", "healthy"),
         ([HEALTHY], [], "healthy", "healthy"),
         ([HEALTHY, HEALTHY], [], "healthy", "healthy"),
         ([HEALTHY, DRAINING], [], "healthy", "healthy"),

@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+from regrow.health.checks import heartbeats
 from regrow.redis import connect
 from regrow.settings import Settings
 from tests.servers import RedisServer
@@ -81,6 +82,27 @@ def test_the_file_is_one_line_of_json_and_is_replaced_whole(tmp_path: Path) -> N
     }
     assert (tmp_path / "run" / "worker.heartbeat").stat().st_ino != before
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["worker.heartbeat"]
+
+
+def test_a_new_state_is_told_at_once_and_the_same_one_every_few_seconds(
+    tmp_path: Path, make_settings, redis_url: str
+) -> None:
+    heart = Heart(tmp_path / "worker.heartbeat", "worker", "name", "node")
+    client = connect(redis_url)
+    watchdog = Watchdog(heart, make_settings(), lambda: client)
+    watchdog.every = 3600
+
+    def told(state: str) -> str:
+        heart.beat(state)
+        watchdog._publish()
+        (line,) = heartbeats.of_kind(client, "worker", time.time())
+        return line.state
+
+    assert [told("starting"), told("running")] == ["starting", "running"]
+    heartbeats.withdraw(client, "worker", "name")
+    watchdog._publish()
+    assert heartbeats.of_kind(client, "worker", time.time()) == [], "not again so soon"
+    client.close()
 
 
 def test_a_redis_that_is_away_neither_stops_the_watchdog_nor_hides_a_frozen_heart(

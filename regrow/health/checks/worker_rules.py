@@ -56,13 +56,17 @@ class Worker:
 
 @dataclass(frozen=True)
 class Judged:
-    """``works``: whether it can be counted on to take what comes. ``troubles``: for what parts of it wait."""
+    """``works``: whether it can be counted on to take what comes. ``troubles``: for what parts of it wait.
+
+    ``starts``: it is on its way, and has not said yet which queues it will take from.
+    """
 
     node: str
     verdict: Verdict
     reason: str
     works: bool = False
     troubles: tuple[str, ...] = ()
+    starts: bool = False
 
 
 def waiting_for(worker: Worker, waiting: Mapping[str, int | None], unacked: int | None) -> int:
@@ -110,7 +114,7 @@ def _cut_off(worker: Worker, waits: int | None) -> Judged | None:
 def _idle(worker: Worker) -> Judged | None:
     """Alive, and on purpose without work."""
     if worker.state in {"starting", "draining"}:
-        return Judged(worker.node, "healthy", f"it is {worker.state}")
+        return Judged(worker.node, "healthy", f"it is {worker.state}", starts=worker.state == "starting")
     if worker.queues is not None and not worker.queues:
         if worker.paused:
             return Judged(worker.node, "healthy", f"it waits: {'; '.join(worker.troubles)}")
@@ -163,6 +167,10 @@ def overall(judged: Sequence[Judged], deserted: Sequence[str]) -> Overall:
     told = "; ".join(part for part in (f"{len(working)} of {len(judged)} work", said, busy, waits) if part)
     verdict: Verdict = "saturated" if len(saturated) == len(working) else "healthy"
     if deserted:
+        starts = [worker.node for worker in judged if worker.starts]
+        if starts:
+            said = f"nobody knows yet who takes from {', '.join(deserted)}: {starts[0]} is starting"
+            return Overall("unknown", verdict, f"{said}; {told}")
         return Overall("unhealthy", verdict, f"no worker takes from {', '.join(deserted)}; {told}")
     if others or saturated or waits:
         return Overall("degraded", verdict, told)
