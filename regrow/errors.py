@@ -121,6 +121,14 @@ class RecoveryRefusedError(RegrowError):
     """The service cannot be recovered as it is now."""
 
 
+class IncidentNotFoundError(RegrowError):
+    """No incident has this id."""
+
+
+class IncidentRefusedError(RegrowError):
+    """The incident is not in a state that allows this."""
+
+
 class ReportNotFoundError(RegrowError):
     """No report has this id."""
 

@@ -1,4 +1,4 @@
-"""How long history is kept: of jobs, checks, breakers, levels, recovery and acts by hand, and reports.
+"""How long history is kept: of jobs, checks, breakers, levels, recovery, incidents, acts by hand, reports.
 
 Dead letters are none of this: unsettled ones are never deleted, settled ones by a job of their own.
 """
@@ -14,6 +14,7 @@ from regrow.database.tables import audit, check_changes, check_results, reports
 from regrow.dead_letters import sources
 from regrow.degradation import service as degradation
 from regrow.engine import Engine
+from regrow.incidents import service as incidents
 from regrow.recovery import service as recovery
 from regrow.requests import store as requests
 
@@ -36,5 +37,6 @@ def prune(engine: Engine) -> dict[str, int]:
         "degradation_changes": degradation.prune(engine),
         "request_rollups": requests.prune(engine),
         "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
+        "incidents": incidents.prune(engine),
         **recovery.prune(engine),
     }

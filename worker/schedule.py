@@ -27,6 +27,7 @@ TASKS = {
     "probe_open_services": "regrow.recovery.probe_open_services",
     "watch_trends": "regrow.recovery.watch_trends",
     "fold_request_counts": "regrow.requests.fold_request_counts",
+    "follow_incidents": "regrow.incidents.follow_incidents",
     "cleanup_temp_files": "regrow.temp_files.cleanup_temp_files",
     "generate_reliability_report": "regrow.reports.generate_reliability_report",
     "cleanup_old_dlq_messages": "regrow.dead_letters.cleanup_old_dlq_messages",

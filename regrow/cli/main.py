@@ -39,6 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "regrow.cli.recovery:recovery",
         "Show, trigger or unlock the recovery of services that are down.",
     ),
+    "incidents": (
+        "regrow.cli.incidents:incidents",
+        "List, show, acknowledge, explain, close or export incidents.",
+    ),
     "degradation": (
         "regrow.cli.degradation:degradation",
         "Show or set how much of the system is on.",

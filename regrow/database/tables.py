@@ -433,6 +433,81 @@ maintenance = Table(
     Index(None, "ends_at"),
 )
 
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", key(36), primary_key=True),
+    Column("root", key(210), nullable=False, comment="the subject that failed of itself"),
+    Column("kind", key(64), nullable=False),
+    Column("severity", key(64), nullable=False),
+    Column("status", key(64), nullable=False, comment="open, closed or merged"),
+    Column("title", Text, nullable=False),
+    Column("began_at", UtcDateTime, nullable=False, comment="of the first bad raw result"),
+    Column("detected_at", UtcDateTime, nullable=False, comment="when it was confirmed"),
+    Column("acknowledged_at", UtcDateTime),
+    Column("acknowledged_by", String(255)),
+    Column("resolved_at", UtcDateTime, comment="of the first good raw result of the last in it"),
+    Column("closed_by", String(255), comment="null: it ended by itself"),
+    Column("root_cause", Text),
+    Column("merged_into", key(36)),
+    Column("reopened", Integer, nullable=False, comment="how often it went on after its end"),
+    Index(None, "status", "resolved_at"),
+    Index(None, "began_at"),
+)
+
+incident_events = Table(
+    "incident_events",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("incident", key(36), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", key(64), nullable=False),
+    Column("subject", key(210), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("actor", String(255)),
+    Column("data", JSON, nullable=False),
+    Column("source", key(255), nullable=False, comment="what it tells of, once an incident"),
+    UniqueConstraint("incident", "source"),
+    Index(None, "incident", "at"),
+)
+
+incident_members = Table(
+    "incident_members",
+    metadata,
+    Column("incident", key(36), primary_key=True),
+    Column("subject", key(210), primary_key=True),
+    Column("severity", key(64), nullable=False),
+    Column("state", key(64), nullable=False),
+    Column("cause", key(210)),
+    Column("joined_at", UtcDateTime, nullable=False),
+    Column("down_since", UtcDateTime, comment="null: it is not down"),
+    Column("down_seconds", Float, nullable=False, comment="of the times that are over"),
+    Column("ended_at", UtcDateTime),
+)
+
+incident_subjects = Table(
+    "incident_subjects",
+    metadata,
+    Column("subject", key(210), primary_key=True),
+    Column("number", BigInteger, nullable=False, comment="of the last fact that was followed"),
+    Column("state", key(64), nullable=False),
+    Column("began", UtcDateTime, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("severity", key(64), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("cause", key(210)),
+    Column("maintenance", key(190)),
+    Column("incident", key(36), comment="the open one that it is in"),
+)
+
+incident_cursors = Table(
+    "incident_cursors",
+    metadata,
+    Column("source", key(64), primary_key=True),
+    Column("position", BigInteger, nullable=False, comment="the highest id of its rows that was followed"),
+    Column("heard_at", UtcDateTime, comment="of the newest result of any check"),
+)
+
 reports = Table(
     "reports",
     metadata,

@@ -17,6 +17,7 @@ from regrow.settings.checks import CheckSettings
 from regrow.settings.checks.common import Percent, Seconds
 from regrow.settings.dead_letters import DeadLetterSettings, RedriveSettings
 from regrow.settings.degradation import DegradationSettings
+from regrow.settings.incidents import IncidentSettings
 from regrow.settings.maintenance import MaintenanceSettings
 from regrow.settings.recovery import HandlerSettings
 from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
@@ -65,6 +66,8 @@ class ScheduleSettings(Section):
     """Temp files removed."""
     recover_services: Seconds
     """Services that are down looked at, attempts begun that are due."""
+    follow_incidents: Seconds
+    """What happened to checks, breakers and services followed into incidents."""
     probe_open_services: Seconds
     """Services behind open breakers tested; `recovery.probe_interval` says how often each one."""
     watch_trends: Seconds
@@ -244,6 +247,7 @@ class Settings(Section):
     recovery: RecoverySettings
     degradation: DegradationSettings
     slo: SloSettings
+    incidents: IncidentSettings
     reports: ReportSettings
     jobs: JobSettings
     history: HistorySettings
@@ -281,6 +285,7 @@ __all__ = [
     "DegradationSettings",
     "HealthSettings",
     "HistorySettings",
+    "IncidentSettings",
     "LogSettings",
     "Percent",
     "Profile",

@@ -7,6 +7,7 @@ bound to loopback, asked from loopback) it takes anybody.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from enum import Enum
@@ -45,6 +46,7 @@ class Door:
         intake = settings.web.intake_key.get_secret_value() if settings.web.intake_key else ""
         self.intake_key = Key.of(intake) if intake else None
         self.guesses = Guesses()
+        self.form_secret = self.key.signing if self.key else secrets.token_bytes(32)
         self._open_locally = settings.profile != "production" and is_loopback(settings.web.host)
         if not secret:
             logger.warning("web.no_key", remedy="set API_KEY or API_KEY_FILE to see detail, metrics, reports")

@@ -22,6 +22,9 @@ from regrow.health import service as health
 from regrow.health import settings_standing as standing
 from regrow.health.rules import Overview
 from regrow.health.windows import Window
+from regrow.incidents import service as incident_service
+from regrow.incidents.model import Incident
+from regrow.incidents.service import Dossier
 from regrow.jobs import JobRun
 from regrow.metrics import LetterCounts
 from regrow.recovery import service as recoveries
@@ -61,6 +64,14 @@ def drains(engine: Engine) -> tuple[Sequence[Course], Sequence[Course]]:
 
 def recovery(engine: Engine) -> Sequence[ServiceStatus]:
     return recoveries.status(engine)
+
+
+def incidents(engine: Engine, limit: int = 100) -> Sequence[Incident]:
+    return incident_service.listed(engine, limit=limit)
+
+
+def incident(engine: Engine, incident_id: str) -> Dossier:
+    return incident_service.dossier(engine, incident_id)
 
 
 def letters(engine: Engine) -> LetterCounts:

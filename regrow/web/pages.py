@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse
 from regrow.version import __version__
 from regrow.web import wording
 from regrow.web.access import Door
+from regrow.web.tokens import form_token
 
 
 @cache
@@ -46,7 +47,8 @@ def page(
     status: int = 200,
     headers: Mapping[str, str] | None = None,
 ) -> HTMLResponse:
-    """Render a page. Every template sees ``now``, ``profile``, ``path``, ``signed_in``, ``has_key``."""
+    """Render a page. Every template sees ``now``, ``profile``, ``path``, ``signed_in``, ``has_key`` and the
+    ``token`` of forms."""
     engine = request.app.state.reader.engine
     door: Door = request.app.state.door
     text = (
@@ -59,6 +61,7 @@ def page(
             signed_in=door.signed_in(request),
             may_look=door.signed_in(request) or door.is_local(request),
             has_key=door.key is not None,
+            token=form_token(request),
             **context,
         )
     )

@@ -1,0 +1,31 @@
+"""Rows put in the place of those with the same primary key, in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, sqlite
+
+
+def put(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert these rows; one whose key is there already becomes as it is given here."""
+    if not rows:
+        return
+    names = [column.name for column in table.c if not column.primary_key]
+    keys = [column.name for column in table.primary_key.columns]
+    if connection.dialect.name == "sqlite":
+        lite = sqlite.insert(table)
+        set_ = {name: lite.excluded[name] for name in names}
+        connection.execute(lite.on_conflict_do_update(index_elements=keys, set_=set_), rows)
+        return
+    my = mysql.insert(table)
+    connection.execute(my.on_duplicate_key_update({name: my.inserted[name] for name in names}), rows)
+
+
+def add_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert these rows, but for those that are there already by any unique key."""
+    if rows:
+        ignore = "OR IGNORE" if connection.dialect.name == "sqlite" else "IGNORE"
+        connection.execute(sa.insert(table).prefix_with(ignore), rows)

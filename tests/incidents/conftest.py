@@ -1,0 +1,74 @@
+"""Engines on a clock of the test's own, with checks that stand on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from regrow.engine import Engine
+from regrow.settings import load_settings
+from tests.incidents.history import Clock, History
+
+TOML = """
+[health]
+interval = 30.0
+
+[health.checks]
+redis = { kind = "redis", enabled = false }
+database = { kind = "database", enabled = false }
+broker = { kind = "queue", enabled = false }
+celery-worker = { kind = "celery_worker", enabled = false }
+celery-beat = { kind = "celery_beat", enabled = false }
+disk = { kind = "disk", enabled = false }
+memory = { kind = "memory", enabled = false }
+cpu = { kind = "cpu", enabled = false }
+temp-files = { kind = "temp_files", enabled = false }
+
+[health.checks.db]
+kind = "tcp"
+host = "127.0.0.1"
+port = 1
+severity = "critical"
+
+[health.checks.mail]
+kind = "tcp"
+host = "127.0.0.1"
+port = 1
+severity = "low"
+"""
+
+
+def children(count: int) -> str:
+    return "".join(
+        f'\n[health.checks.app{number}]\nkind = "tcp"\nhost = "127.0.0.1"\nport = 1\ndepends_on = ["db"]\n'
+        for number in range(count)
+    )
+
+
+MakeHistory = Callable[..., History]
+
+
+@pytest.fixture
+def make_history(tmp_path: Path, redis_url: str) -> Iterator[MakeHistory]:
+    """Histories on ``TOML`` and what is added to it, a real Valkey and a migrated database."""
+    made: list[Engine] = []
+
+    def make(more: str = "", database_url: str = "") -> History:
+        file = tmp_path / f"regrow-{len(made)}.toml"
+        file.write_text(TOML + more)
+        told = {
+            "REGROW_PROFILE": "production",
+            "REGROW_HOME": str(tmp_path / "home"),
+            "REGROW_REDIS_URL": redis_url,
+            "REGROW_DATABASE_URL": database_url or f"sqlite:///{tmp_path / 'regrow.sqlite3'}",
+        }
+        engine = Engine(load_settings(file, environ=told), clock=Clock())
+        engine.database.upgrade()
+        made.append(engine)
+        return History(engine)
+
+    yield make
+    for engine in made:
+        engine.close()

@@ -1,0 +1,158 @@
+"""Incidents on the command line, over HTTP, on the page, and as a review."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from fastapi.testclient import TestClient
+
+from regrow.cli.main import main
+from regrow.database.tables import audit
+from regrow.engine import set_engine
+from regrow.incidents import service
+from regrow.incidents.model import Event, Incident, Member
+from regrow.incidents.review import markdown, review
+from regrow.web.app import create_app
+from tests.incidents.conftest import MakeHistory, children
+from tests.incidents.history import NOON, History
+
+KEY = "a key that is long enough"
+
+
+@pytest.fixture
+def failed(make_history: MakeHistory) -> Iterator[History]:
+    """The database and what stands on it have been down for some minutes."""
+    history = make_history(children(2) + f'\n[web]\napi_key = "{KEY}"\n')
+    history.step(60)
+    history.fail("db", "app0", "app1")
+    history.step(180)
+    set_engine(history.engine)
+    yield history
+    set_engine(None)
+
+
+@pytest.fixture
+def client(failed: History) -> Iterator[TestClient]:
+    app = create_app(failed.engine)
+    with TestClient(app, "http://127.0.0.1:8000", client=("127.0.0.1", 5), follow_redirects=False) as client:
+        yield client
+
+
+def the_id(history):
+    (one,) = service.listed(history.engine)
+    return one.id
+
+
+def acts(history):
+    with history.engine.database.snapshot() as connection:
+        return connection.execute(sa.select(audit.c.act, audit.c.reason).order_by(audit.c.id)).all()
+
+
+def test_the_command_line_lists_shows_acts_and_exports(failed, capsys):
+    number = the_id(failed)
+    for arguments in (
+        ["list"],
+        ["show", number],
+        ["acknowledge", number],
+        ["note", number, "the disk is full"],
+        ["cause", number, "a full disk"],
+        ["export", number],
+        ["close", number, "--reason", "enough", "--yes"],
+    ):
+        assert main(["incidents", *arguments]) == 0, arguments
+    said = capsys.readouterr().out
+    assert "db is down" in said
+    assert "check:app1" in said
+    assert "| Root cause | a full disk |" in said
+    assert main(["incidents", "export", number, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["incident"]["status"] == "closed"
+    assert {part["subject"] for part in told["impact"]} == {"check:db", "check:app0", "check:app1"}
+    assert main(["incidents", "note", "nobody", "x"]) == 1
+    assert [act for act, _ in acts(failed)] == [
+        "incident.acknowledged",
+        "incident.note",
+        "incident.cause",
+        "incident.closed",
+    ]
+
+
+def test_over_http_reading_needs_the_key_and_acting_the_key_itself(failed, client):
+    number = the_id(failed)
+    path = f"/admin/reliability/incidents/{number}"
+    assert client.get("/admin/reliability/incidents").status_code == 401
+    assert client.post(f"{path}/acknowledge").status_code == 401
+    with_key = {"X-API-Key": KEY}
+    (listed,) = client.get("/admin/reliability/incidents", headers=with_key).json()["incidents"]
+    assert (listed["id"], listed["status"]) == (number, "open")
+    said = client.post(f"{path}/acknowledge", headers=with_key, json={"reason": "mine"})
+    assert said.json()["incident"]["acknowledged_by"] == "api@127.0.0.1"
+    assert client.post(f"{path}/note", headers=with_key, json={"text": "a note"}).status_code == 200
+    assert client.post(f"{path}/close", headers=with_key, json={"reason": "done"}).status_code == 200
+    assert client.post(f"{path}/close", headers=with_key, json={"reason": "done"}).status_code == 409
+    assert client.post("/admin/reliability/incidents/x/close", headers=with_key).status_code == 404
+    assert client.get(path, headers=with_key).json()["incident"]["closed_by"] == "api@127.0.0.1"
+    assert acts(failed)[0] == ("incident.acknowledged", "mine")
+
+
+def test_a_page_asks_before_it_acts_and_takes_its_own_forms_alone(failed, client):
+    number = the_id(failed)
+    assert client.get("/incidents", headers={"Accept": "text/html"}).status_code == 303
+    client.post("/sign-in", content=f"key={KEY.replace(' ', '+')}&then=/")
+    client.cookies = dict(client.cookies.items())
+    assert "Db is down" in client.get("/incidents").text
+    page = client.get(f"/incidents/{number}").text
+    assert "check:app0" in page
+    asked = client.get(f"/incidents/{number}/acknowledge").text
+    assert "3 of 3 are not well" in asked
+    (token,) = re.findall(r'name="token" value="([0-9a-f]{64})"', asked)
+    path = f"/incidents/{number}/acknowledge"
+    assert client.post(path, content="reason=mine").status_code == 403
+    foreign = {"Sec-Fetch-Site": "cross-site"}
+    assert client.post(path, content=f"reason=mine&token={token}", headers=foreign).status_code == 403
+    assert client.post(path, content=f"reason=&token={token}").status_code == 422
+    assert acts(failed) == []
+    assert client.post(path, content=f"reason=mine&token={token}").status_code == 303
+    assert acts(failed) == [("incident.acknowledged", "mine")]
+    assert "acknowledged" in client.get(f"/incidents/{number}").text
+    review = client.get(f"/incidents/{number}.md")
+    assert review.headers["content-type"].startswith("text/markdown")
+    client.cookies.clear()
+    assert client.post(path, content=f"reason=mine&token={token}").status_code == 401
+
+
+def test_a_review_counts_the_budget_and_no_text_of_others_is_markup():
+    minutes = timedelta(minutes=1)
+    one = Incident(
+        "1", "check:db", "down", "critical", "closed", "db is down", NOON, NOON + minutes,
+        resolved_at=NOON + 44 * minutes,
+    )  # fmt: skip
+    member = Member("1", "check:db", "critical", "well", NOON, down_seconds=2592.0)
+    said = "<script> | # [x](y)\nnext"
+    told = review(
+        one, (member,), (Event("1", NOON, "note", "n", message=said, actor="ann"),), {"check:db": 0.999}, NOON
+    )
+    assert told["impact"][0]["budget_spent"] == 1.0
+    assert told["durations"] == {"detect": 60.0, "acknowledge": None, "resolve": 2640.0, "lasted": 2640.0}
+    page = markdown(told)
+    assert "| check:db | 43 min 12 s | 99.9000% | 100.00% |" in page
+    assert r"&lt;script&gt; \| \# \[x\](y) next (ann)" in page
+    assert "not yet" in page
+
+
+def test_mean_times_are_those_of_the_period(make_history):
+    history = make_history()
+    history.step(60)
+    history.fail("db")
+    history.step(120)
+    history.mend()
+    history.step(60)
+    found = service.mean_times(history.engine, NOON, history.now, timedelta(hours=1))
+    assert (found.resolve.n, found.detect.mean, found.resolve.mean) == (1, 60.0, 120.0)
+    later = history.now + timedelta(hours=1)
+    assert service.mean_times(history.engine, later, later, timedelta(hours=1)).resolve.n == 0
