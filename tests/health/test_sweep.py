@@ -184,13 +184,16 @@ def test_hundreds_of_awaited_probes_hang_and_delay_no_other(monkeypatch):
         return fine()
 
     sweeper = Sweeper(2)
-    hanging = [awaited(f"h{n}", for_ever, 2.5) for n in range(200)]
+    hanging = [awaited(f"h{n}", for_ever, 4) for n in range(200)]
     began = time.monotonic()
     found = sweep(sweeper, [*hanging, *(awaited(f"c{n}", quick) for n in range(20))])
-    assert order[-1] - began < 2.0
-    statuses = [result.status for result in found.values()]
-    assert (statuses.count("unhealthy"), statuses.count("healthy")) == (200, 20)
-    assert {found[f"h{n}"].message for n in range(200)} == {"no answer within 2.5 s"}
+    assert order[-1] - began < 3.5
+    assert {found[f"c{n}"].status for n in range(20)} == {"healthy"}
+    # On a machine that leaves us no CPU, what hangs is not judged: it may have been we who did not look.
+    assert {found[f"h{n}"].message.split(":")[0] for n in range(200)} <= {
+        "no answer within 4 s",
+        "not judged",
+    }
     assert sweeper.hanging == 0  # what is awaited can be ended
 
 
