@@ -577,9 +577,9 @@ function events.order(kind, actor, reason, expires, over, after)
   return true
 end
 
--- restore EPOCH STATE OPEN_MS OVERRIDE ACTOR REASON OVERRIDE_MS ALONE: what a process last knew;
--- ALONE 1: what its host had of its own
-function events.restore(epoch, state, open_ms, override, actor, reason, override_ms, alone)
+-- restore EPOCH STATE OPEN_MS OVERRIDE ACTOR REASON OVERRIDE_MS ALONE CLOSED_MS: what a process last knew;
+-- ALONE 1: what its host had of its own; CLOSED_MS "" or how long ago it closed after it had refused
+function events.restore(epoch, state, open_ms, override, actor, reason, override_ms, alone, closed_ms)
   epoch = tonumber(epoch)
   local host = by_name[host_name]
   if (alone == '1' and seen() or fleet).epoch >= epoch or (alone == '1' and not host) then
@@ -587,10 +587,11 @@ function events.restore(epoch, state, open_ms, override, actor, reason, override
   end
   local overridden = override ~= ''
   local open_until = (state == 'open' and not overridden) and now + tonumber(open_ms) or 0
+  local closed_at = (closed_ms ~= '' and not overridden) and math.max(1, now - tonumber(closed_ms)) or 0
   if alone == '1' then
-    become(host.own, state, epoch, open_until, 0)
+    become(host.own, state, epoch, open_until, closed_at)
   else
-    become_fleet(state, epoch, open_until, 0, overridden and {
+    become_fleet(state, epoch, open_until, closed_at, overridden and {
       kind = override, actor = actor, reason = reason,
       till = tonumber(override_ms) > 0 and now + tonumber(override_ms) or 0,
     })

@@ -264,11 +264,20 @@ class Cell:
         self.probed: deque[float] = deque(maxlen=BACKLOG)  # seconds that settled probes took
         self.refusals = Refusals()
         self.backlog: deque[Batch] = deque(maxlen=BACKLOG)
+        self.sequence = 0
         self.waiters: deque[Future[Probe | None]] = deque()
         self.wanted_until = 0.0
         self.asked_at = -math.inf
         self.refused = False
         self.prefetched = False
+
+    def numbered(self, now: float) -> int:
+        """The number of a report made at ``now``, above all before it: by the clock, in microseconds.
+
+        A cell that is dropped and made anew, for a passing key, goes on above what it had told.
+        """
+        self.sequence = max(self.sequence + 1, math.floor(now * 1_000_000))
+        return self.sequence
 
     def after_fork(self) -> None:
         """In a child: what was gathered, held and awaited is the parent's."""
@@ -409,6 +418,7 @@ class Cell:
             actor=override.actor if override else "",
             reason=override.reason if override else "",
             override_ms=max(1, override.until - then) if override and override.until else 0,
+            closed_ms=max(0, then - breaker.closed_at) if breaker.closed_at else None,
         )
 
     def due_at(self) -> float:
@@ -430,6 +440,12 @@ class Cell:
         if self.stale:
             self.stale = False
             self.attended_at = now
+
+    @property
+    def untold(self) -> int:
+        """How many outcomes the fleet's store has not taken yet."""
+        kept = sum(batch.report.successes + batch.report.failures for batch in self.backlog)
+        return kept + len(self.gate.outcomes)
 
     @property
     def idle(self) -> bool:

@@ -184,6 +184,7 @@ class Order:
 class Restore:
     """What a process last knew, for a store that forgot. Times are what is left, never a caller's clock.
 
+    ``closed_ms``: how long ago it closed after it had refused, for the ramp; None when it had not.
     ``alone``: it is what its host had of its own.
     """
 
@@ -195,6 +196,7 @@ class Restore:
     reason: str = ""
     override_ms: int = 0
     alone: bool = False
+    closed_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

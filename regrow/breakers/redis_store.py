@@ -240,6 +240,7 @@ def _spoken(event: Event) -> tuple[str, list[str | int]]:  # noqa: PLR0911 - one
                 event.reason,
                 event.override_ms,
                 int(event.alone),
+                "" if event.closed_ms is None else event.closed_ms,
             ]
         case Look():
             return "look", [int(event.advance)]

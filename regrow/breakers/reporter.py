@@ -21,7 +21,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -67,7 +67,6 @@ class Reporter(Turns):
 
     def _begin(self) -> None:
         self.name = f"{self.host}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._sequence = 0
         self._lock = threading.Lock()
         self._bell = threading.Event()
         self._news = threading.Event()  # somebody else changed something: no reason to save on round trips
@@ -247,13 +246,15 @@ class Reporter(Turns):
 
     def flush(self) -> None:
         """Report what is gathered, now, in the caller's thread; gives up when the store does not answer."""
-        busy = [cell for cell in self._all_cells() if cell.busy]
+        self._deliver([cell for cell in self._all_cells() if cell.busy])
+        for rider in self._due_riders():
+            rider.ride()
+
+    def _deliver(self, busy: Sequence[Cell]) -> None:
         self._send_ahead(busy)
         for cell in busy:
             if cell.busy or cell.backlog:
                 self._turn_safely(cell)
-        for rider in self._due_riders():
-            rider.ride()
 
     def close(self) -> None:
         """Report what is gathered and end the thread."""
@@ -266,9 +267,15 @@ class Reporter(Turns):
         self.flush()
 
     def attach(self, remote: BreakerStore | None) -> None:
-        """Use another store from now on, under the name that this host is now configured with."""
-        self.host = _this_host(self._told_host)
+        """Use another store from now on, under the name that this host is now configured with.
+
+        What is gathered belongs to the store of before and is told to it, once; what that does not take is of
+        no use to another, whose epochs it does not know, and is said to be lost.
+        """
         cells = self._all_cells()
+        self._deliver([cell for cell in cells if cell.untold and not self.is_local(cell)])
+        self.host = _this_host(self._told_host)
+        lost = 0
         with contextlib.ExitStack() as turns:
             # All at once, or a turn in between would tell the new store what the old one said.
             for cell in cells:
@@ -277,6 +284,7 @@ class Reporter(Turns):
                 cell.host = self.host
                 cell.fleet, cell.fleet_at, cell.heard_at = None, -math.inf, -math.inf
                 cell.lost = None
+                lost += cell.untold if self.remote is not None else 0
                 cell.backlog.clear()
                 cell.unhear()
             with self._lock:
@@ -287,6 +295,11 @@ class Reporter(Turns):
                 self._push = self._listening()
                 if self._push is not None and self._thread is not None:
                     self._push.start()
+        if lost:
+            logger.warning(
+                "breakers.outcomes_lost",
+                extra={"calls": lost, "reason": "the Redis of before was away when another was configured"},
+            )
 
     def after_fork(self) -> None:
         """In a child: locks, threads and sockets are the parent's; breakers go on from the same state."""

@@ -38,7 +38,6 @@ class Turns:
     memory: MemoryStore
     name: str
     """This process, among all that report."""
-    _sequence: int
     _lock: threading.Lock
     _cells: dict[str, Cell]
     _away: dict[str, float]
@@ -147,10 +146,9 @@ class Turns:
         if self.remote is None:
             return report
         count_calls(cell, report.successes + report.failures, report.failures)
-        self._sequence += 1
         # Without Redis a process lives in a sub-state of the fleet's last epoch and admits under that.
         epoch = gate.epoch if cell.lost is None else cell.fleet_epoch
-        shared = replace(report, epoch=epoch, process=self.name, sequence=self._sequence)
+        shared = replace(report, epoch=epoch, process=self.name, sequence=cell.numbered(now))
         last = cell.backlog[-1] if cell.backlog else None
         if last and cell.lost and last.made_at > cell.lost.at and now - last.made_at < 1.0:
             cell.backlog[-1] = Batch(rules.joined(last.report, shared), last.made_at)

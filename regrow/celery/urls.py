@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -11,48 +12,54 @@ from regrow.errors import SettingsError
 from regrow.redis_url import Address, kind_of, parse
 
 
+@dataclass(frozen=True)
+class _Spoken:
+    """An address in kombu's form. ``tls``: what belongs to an encrypted one, None in plain."""
+
+    url: str
+    options: Mapping[str, Any]
+    tls: Mapping[str, Any] | None = None
+
+
 def broker_of(url: str) -> dict[str, Any]:
     """Celery's ``broker_url``, ``broker_transport_options`` and what else the broker at ``url`` needs."""
-    found: dict[str, Any] = {"broker_url": url, "broker_transport_options": {}}
-    match kind_of(url), scheme_of(url):
-        case "server", "rediss":
-            found["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
-        case "server", "unix":
-            found["broker_url"] = socket_of(url)
-        case "sentinel", _:
-            address = parse(url, setting="celery.broker_url")
-            nodes, options = sentinel_of(address)
-            found.update(broker_url=nodes, broker_transport_options=dict(options))
-            if address.encrypted:
-                found["broker_use_ssl"] = _tls_of(address)
-        case "cluster", _:
-            raise SettingsError(
-                "celery.broker_url: a Redis Cluster cannot be a broker (Celery has no transport for it). "
-                "Name a Redis, a Sentinel or a RabbitMQ: CELERY_BROKER_URL"
-            )
-    return found
+    spoken = _spoken(
+        url,
+        "celery.broker_url",
+        "a Redis Cluster cannot be a broker (Celery has no transport for it). "
+        "Name a Redis, a Sentinel or a RabbitMQ: CELERY_BROKER_URL",
+    )
+    found: dict[str, Any] = {"broker_url": spoken.url, "broker_transport_options": dict(spoken.options)}
+    return found if spoken.tls is None else {**found, "broker_use_ssl": dict(spoken.tls)}
 
 
 def results_of(url: str) -> dict[str, Any]:
     """Celery's ``result_backend`` and what belongs to the one at ``url``."""
-    found: dict[str, Any] = {"result_backend": url}
+    spoken = _spoken(
+        url,
+        "celery.result_backend",
+        "a Redis Cluster cannot keep Celery's results. Name a Redis or a Sentinel: CELERY_RESULT_BACKEND",
+    )
+    found: dict[str, Any] = {"result_backend": spoken.url}
+    if spoken.options:
+        found["result_backend_transport_options"] = dict(spoken.options)
+    return found if spoken.tls is None else {**found, "redis_backend_use_ssl": dict(spoken.tls)}
+
+
+def _spoken(url: str, setting: str, cluster: str) -> _Spoken:
+    """``cluster``: why ``setting`` cannot name a Redis Cluster, and what it may name. SettingsError then."""
     match kind_of(url), scheme_of(url):
         case "server", "rediss":
-            found["redis_backend_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+            return _Spoken(url, {}, {"ssl_cert_reqs": ssl.CERT_REQUIRED})
         case "server", "unix":
-            found["result_backend"] = socket_of(url)
+            return _Spoken(socket_of(url), {})
         case "sentinel", _:
-            address = parse(url, setting="celery.result_backend")
+            address = parse(url, setting=setting)
             nodes, options = sentinel_of(address)
-            found.update(result_backend=nodes, result_backend_transport_options=dict(options))
-            if address.encrypted:
-                found["redis_backend_use_ssl"] = _tls_of(address)
+            return _Spoken(nodes, options, _tls_of(address) if address.encrypted else None)
         case "cluster", _:
-            raise SettingsError(
-                "celery.result_backend: a Redis Cluster cannot keep Celery's results. "
-                "Name a Redis or a Sentinel: CELERY_RESULT_BACKEND"
-            )
-    return found
+            raise SettingsError(f"{setting}: {cluster}")
+    return _Spoken(url, {})
 
 
 def sentinel_of(address: Address) -> tuple[str, Mapping[str, Any]]:

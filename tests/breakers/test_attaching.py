@@ -8,6 +8,7 @@ from regrow.breakers.reporter import Reporter
 from regrow.breakers.rules import BreakerConfig, Look, Order, OrderKind
 from regrow.breakers.service import CircuitBreaker
 from regrow.breakers.store import MemoryStore
+from regrow.errors import StoreUnavailableError
 
 NAMES = ("first", "second")
 
@@ -67,6 +68,33 @@ def test_a_turn_in_the_middle_of_it_tells_the_new_store_nothing_of_the_old_one(r
     second.turn = Turn(second.turn, turn)
     reporter.attach(Fleet())
     assert told(reporter, cells) == [None, None]
+
+
+def test_what_was_gathered_goes_to_the_store_of_before(reporter):
+    breakers = [CircuitBreaker(name, reporter=reporter) for name in NAMES]
+    for breaker in breakers:
+        reporter._turn_safely(breaker._cell)
+        breaker.call(int)
+    before = reporter.remote
+    reporter.attach(Fleet())
+    assert [before.apply(name, None, Look()).breaker.successes for name in NAMES] == [1, 1]
+    assert [breaker._cell.untold for breaker in breakers] == [0, 0]
+
+
+def test_what_the_store_of_before_did_not_take_is_said_to_be_lost(reporter, monkeypatch, caplog):
+    breaker = CircuitBreaker("first", reporter=reporter)
+    reporter._turn_safely(breaker._cell)
+
+    def away(*_):
+        raise StoreUnavailableError("away")
+
+    monkeypatch.setattr(reporter.remote, "apply", away)
+    for _ in range(3):
+        breaker.call(int)
+    with caplog.at_level("WARNING", "regrow.breakers"):
+        reporter.attach(Fleet())
+    lost = [line for line in caplog.records if line.message == "breakers.outcomes_lost"]
+    assert [line.calls for line in lost] == [3]
 
 
 def test_a_trip_for_many_that_waited_for_it_goes_to_the_new_store(reporter, cells):

@@ -207,3 +207,23 @@ def test_every_process_of_a_fleet_takes_part_in_the_ramp_and_it_is_shown(make_re
         assert let_through(breaker)[0] / 2000 == pytest.approx(0.1, abs=0.08)
     with redis.Redis.from_url(redis_url) as client:
         assert show(client, "payments").ramp == pytest.approx(0.1, abs=0.08)
+
+
+def test_a_redis_that_was_flushed_in_the_middle_of_a_ramp_is_told_of_it(make_reporter, redis_url):
+    breaker = CircuitBreaker(
+        "payments", reporter=make_reporter(redis_url), ramp_seconds=100, recovery_timeout=0.2, success_threshold=1
+    )
+    with contextlib.suppress(CircuitOpenError):
+        while True:
+            with contextlib.suppress(ZeroDivisionError):
+                breaker.call(lambda: 1 / 0)
+    eventually(lambda: probed(breaker), 10)
+    eventually(lambda: breaker.state == "closed", 10)
+    epoch = breaker.epoch
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+        eventually(lambda: show(client, "payments"), 10, what="the process has told it")
+        assert 0 < show(client, "payments").ramp < 1
+    newcomer = CircuitBreaker("payments", reporter=make_reporter(redis_url), ramp_seconds=100)
+    eventually(lambda: newcomer.state == "closed" and newcomer.epoch == epoch, 10)
+    assert let_through(newcomer)[0] < 1_900, "who comes later takes part in what is left of it"

@@ -15,6 +15,7 @@ from regrow.breakers.rules import (
     Look,
     Order,
     OrderKind,
+    OverrideKind,
     ProbeResult,
     RenewProbe,
     Report,
@@ -251,6 +252,12 @@ class TestClocks:
         told = apply(CONFIG, Breaker(), known, NOW).breaker
         assert (told.state, told.epoch, told.open_until) == (State.OPEN, NOW, NOW + 30_000)
         assert not apply(CONFIG, Breaker(epoch=NOW + 1), known, NOW).accepted
+
+    def test_a_store_that_forgot_is_told_how_long_ago_it_closed(self):
+        known = Restore(NOW, State.CLOSED, closed_ms=4_000)
+        assert apply(CONFIG, Breaker(), known, NOW + 9_000).breaker.closed_at == NOW + 5_000
+        held = Restore(NOW, State.CLOSED, override=OverrideKind.DISABLED, actor="ann", closed_ms=4_000)
+        assert apply(CONFIG, Breaker(), held, NOW).breaker.closed_at == 0, "who refuses nobody has no ramp"
 
 
 @pytest.mark.parametrize(

@@ -291,10 +291,12 @@ class Differ:
                 epoch = max(1, self.epoch + self.chance.randint(-1, 1))
                 override = self.chance.choice([None, None, *OverrideKind])
                 overridden = override in (OverrideKind.DISABLED, OverrideKind.METRICS_ONLY)
-                state = State.CLOSED if overridden else State.OPEN
-                if pick() < 0.3:
-                    return Restore(epoch, State.OPEN, 400, alone=True)
-                return Restore(epoch, state, 400, override, "bob", "r", self.chance.choice([0, 300]))
+                closed = self.chance.choice([None, None, 0, 700])
+                state = State.CLOSED if overridden or closed is not None else State.OPEN
+                alone = pick() < 0.3
+                override = None if alone else override
+                until = self.chance.choice([0, 300])
+                return Restore(epoch, state, 400, override, "bob", "r", until, alone, closed)
             case _:
                 return Look(pick() < 0.5)
 
