@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         later,
         retries,
         sqlalchemy,
+        testing,
         wsgi,
     )
     from regrow.breakers.service import CircuitBreaker, get_circuit_breaker
@@ -74,6 +75,7 @@ _ROOMS = (
     "later",
     "retries",
     "sqlalchemy",
+    "testing",
     "wsgi",
 )
 
@@ -123,6 +125,7 @@ __all__ = [
     "retry",
     "retry_http_requests",
     "sqlalchemy",
+    "testing",
     "wait_for",
     "wait_for_async",
     "wsgi",

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Where the library finds its servers, and what this host is called; None: not told."""
+    """Where the library finds its servers, and what this host is called; None: not told, empty: none."""
 
     redis_url: str | None = None
     broker_url: str | None = None
@@ -64,10 +66,23 @@ def configure(
         watching.reconnect()
 
 
+@contextmanager
+def without_redis() -> Iterator[None]:
+    """No Redis for breakers and budgets that are made or begun anew meanwhile, whatever was told."""
+    global _told  # noqa: PLW0603 - what the process was told is process-wide
+    before = _told
+    _told = replace(before, redis_url="")
+    try:
+        yield
+    finally:
+        _told = before
+
+
 def configured() -> Configuration:
     """What was told, filled up from the environment."""
     return Configuration(
-        redis_url=_told.redis_url or os.environ.get("REGROW_REDIS_URL") or None,
+        redis_url=(os.environ.get("REGROW_REDIS_URL") if _told.redis_url is None else _told.redis_url)
+        or None,
         broker_url=_told.broker_url or os.environ.get("CELERY_BROKER_URL") or None,
         spool=_told.spool or os.environ.get("REGROW_SPOOL") or None,
         reporter=_told.reporter or os.environ.get("REGROW_REPORTER") or None,

@@ -6,10 +6,11 @@ import itertools
 import os
 import re
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -98,6 +99,24 @@ def _own(what: str, server: Server) -> Iterator[Server]:
         lacking(what, str(reason))
     yield server
     server.close()
+
+
+@pytest.fixture(autouse=True)
+def _reporters_end() -> Iterator[None]:
+    """Whoever begins a breakers' reporter ends it: one that stays would speak to the Redis of other tests."""
+    before = _live_reporters()
+    yield
+    left = _live_reporters() - before
+    for reporter in left:
+        reporter.close()
+    assert not left, f"reporters that the test has not closed: {sorted(one.name for one in left)}"
+
+
+def _live_reporters() -> set[Any]:
+    """Those of this process that run, but for the process's own."""
+    reporters = getattr(sys.modules.get("regrow.breakers.reporter"), "_reporters", ())
+    own = getattr(sys.modules.get("regrow.breakers.process"), "_reporter", None)
+    return {one for one in list(reporters) if one is not own and one._thread is not None and not one._closed}
 
 
 @pytest.fixture(scope="session")

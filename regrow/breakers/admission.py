@@ -6,19 +6,18 @@ import asyncio
 import concurrent.futures
 import logging
 import random
-import time
 from types import TracebackType
 from typing import Self
 
 from regrow.breakers.cell import FAILED, SLOW, Cell, Gate, Probe
 from regrow.breakers.reporter import Reporter
 from regrow.breakers.rules import BreakerConfig, ProbeResult, State
+from regrow.clock import timer
 from regrow.errors import CircuitOpenError, DegradedError
 from regrow.matching import Matcher, matches
 
 logger = logging.getLogger("regrow.breakers")
 
-clock = time.monotonic
 chance = random.random
 
 
@@ -35,7 +34,7 @@ class Permit:
         self._gate = gate
         self._probe = probe
         self._settled = False
-        self._started = clock()
+        self._started = timer.monotonic()
 
     def success(self, took: float | None = None) -> None:
         """The call did what it should; later than ``timeout`` it counts as failed all the same.
@@ -44,7 +43,7 @@ class Permit:
         """
         config = self._breaker.config
         if took is None:
-            took = clock() - self._started
+            took = timer.monotonic() - self._started
         if config.is_late(took):
             self._settle(ProbeResult.FAILURE, took)
         else:
@@ -68,7 +67,7 @@ class Permit:
             return
         self._settled = True
         if took is None:
-            took = clock() - self._started
+            took = timer.monotonic() - self._started
         cell, reporter = self._breaker._cell, self._breaker._reporter  # noqa: SLF001 - two halves of one thing
         if self._probe is not None:
             cell.settle_probe(self._probe, result, took)
@@ -121,7 +120,7 @@ class Admission:
         At most 2 s old while Redis answers, but for the first read, which only asks.
         """
         self._reporter.freshen(self._cell)
-        return self._cell.gate.state_at(clock()).value
+        return self._cell.gate.state_at(timer.monotonic()).value
 
     @property
     def epoch(self) -> int:
@@ -129,7 +128,7 @@ class Admission:
         return self._cell.gate.epoch
 
     def __repr__(self) -> str:
-        return f"<CircuitBreaker {self.name!r} {self._cell.gate.state_at(clock()).value}>"
+        return f"<CircuitBreaker {self.name!r} {self._cell.gate.state_at(timer.monotonic()).value}>"
 
     # In and out ---------------------------------------------------------------------------------------
 
@@ -197,11 +196,11 @@ class Admission:
 
     def _rising(self, gate: Gate) -> Permit:
         """Leave of a breaker that has closed; CircuitOpenError while others come first."""
-        wait = gate.turned_away(clock(), chance())
+        wait = gate.turned_away(timer.monotonic(), chance())
         return self._refuse(wait) if wait else Permit(self, gate, None)
 
     def _may_wait(self) -> bool:
-        return self._probe_wait > 0 and clock() >= self._cell.gate.reopens_at
+        return self._probe_wait > 0 and timer.monotonic() >= self._cell.gate.reopens_at
 
     def _granted(self, waiter: concurrent.futures.Future[Probe | None]) -> Permit | None:
         """What came of waiting; a lease that arrives in this very moment is not lost."""
@@ -223,4 +222,4 @@ class Admission:
         self._cell.refusals.note()
         if ramp is not None:
             raise CircuitOpenError(self.name, ramp, recovering=True)
-        raise CircuitOpenError(self.name, self._cell.retry_after(clock()))
+        raise CircuitOpenError(self.name, self._cell.retry_after(timer.monotonic()))

@@ -279,6 +279,15 @@ class Cell:
         self.sequence = max(self.sequence + 1, math.floor(now * 1_000_000))
         return self.sequence
 
+    def begin_anew(self) -> None:
+        """As if nobody had called yet: nothing gathered, nothing heard, no state."""
+        self.gate = Gate(State.CLOSED, 0, heard=False)
+        self.fleet, self.fleet_at = None, -math.inf
+        self.announced = (0, State.CLOSED)
+        self.declared = None
+        self.config = self.above.config if self.above is not None else BreakerConfig(**self.given)
+        self._clear()
+
     def after_fork(self) -> None:
         """In a child: what was gathered, held and awaited is the parent's."""
         self.unhear()

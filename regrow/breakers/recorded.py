@@ -2,7 +2,8 @@
 
 A file is JSON Lines (``.jsonl``, ``.ndjson``, ``.json``: one object a line) or CSV (anything else: with a
 head line). Each has ``at`` (when the call ended: ISO 8601, or seconds since 1970), ``ok`` (true or false)
-and, if known, ``seconds`` (how long it took). Other fields are not looked at.
+and, if known, ``seconds`` (how long it took) and ``host`` (where it was made). Other fields are not looked
+at.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from regrow.breakers import quorum
 from regrow.breakers.replay import Call
 from regrow.database import Database
 from regrow.database.tables import check_results as table
@@ -77,11 +79,16 @@ def _csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _call(row: Mapping[str, Any], place: str) -> Call:
-    at, ok, seconds = row.get("at"), row.get("ok"), row.get("seconds")
+    at, ok, seconds, host = (row.get(name) for name in ("at", "ok", "seconds", "host"))
     known = ok if isinstance(ok, bool) else _WORDS.get(str(ok).strip().lower())
     if known is None:
         raise RegrowError(f"{place}: ok is {ok!r}; write true or false")
-    return Call(_moment(at, place), not known, None if seconds in (None, "") else _seconds(seconds, place))
+    return Call(
+        _moment(at, place),
+        not known,
+        None if seconds in (None, "") else _seconds(seconds, place),
+        "" if host in (None, "") else quorum.host_name(str(host)),
+    )
 
 
 def _moment(at: object, place: str) -> int:

@@ -18,7 +18,6 @@ import secrets
 import socket
 import sys
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -35,6 +34,7 @@ from regrow.breakers.rules import (
 )
 from regrow.breakers.store import BreakerStore, MemoryStore
 from regrow.breakers.turns import Turns
+from regrow.clock import timer
 from regrow.configuration import configured
 from regrow.errors import SettingsError, StoreUnavailableError
 from regrow.pools import at_exit_of_pool_processes
@@ -122,7 +122,7 @@ class Reporter(Turns):
     def _made(self, name: str, config: BreakerConfig) -> Cell:
         cell = Cell(name, config, self.host)
         if self._away and self.remote is not None and (shard := self.remote.shard(name)) in self._away:
-            self._detach(cell, shard, time.monotonic())
+            self._detach(cell, shard, timer.monotonic())
         self._cells[name] = cell
         return cell
 
@@ -142,6 +142,10 @@ class Reporter(Turns):
                 if cell.holders <= 0 and self._cells.get(cell.name) is cell:
                     del self._cells[cell.name]
                     self.memory.drop(cell.name)
+
+    def known(self) -> dict[str, Cell]:
+        """The breakers of this process by name."""
+        return dict(self._cells)
 
     @property
     def local(self) -> bool:
@@ -199,12 +203,12 @@ class Reporter(Turns):
         """Somebody wants to know: bring the cell up to date, at once if that is local, else soon."""
         if self.is_local(cell):
             self.settle_inline(cell)
-        elif time.monotonic() - cell.heard_at > LOOK_EVERY:
+        elif timer.monotonic() - cell.heard_at > LOOK_EVERY:
             self.wake()
 
     def seek_probe(self, cell: Cell) -> Probe | None:
         """A lease for a caller that the gate refuses, if this process has one at hand."""
-        now = time.monotonic()
+        now = timer.monotonic()
         probe = cell.take_probe(now)
         if probe is not None:
             return probe
@@ -301,6 +305,27 @@ class Reporter(Turns):
                 extra={"calls": lost, "reason": "the Redis of before was away when another was configured"},
             )
 
+    def restart(
+        self, remote: BreakerStore | None, memory: MemoryStore | None = None, *, inline: bool = False
+    ) -> None:
+        """Begin anew on another store, as if nobody had called a breaker yet. Nobody may call one meanwhile.
+
+        ``memory``: what decides without ``remote``. ``inline``: without a thread; each decision is made by
+        the caller who brings it about, and by who calls :meth:`attend`.
+        """
+        self.close()
+        self.remote, self.memory = remote, memory or MemoryStore()
+        self._begin()
+        self._closed, self.idle = inline, not inline
+        for cell in self._all_cells():
+            cell.begin_anew()
+
+    def attend(self) -> float:
+        """A turn for every breaker that needs one; in how many seconds the next one does, at the latest."""
+        self._round()
+        due = min((cell.due_at() for cell in self._all_cells()), default=math.inf)
+        return max(0.0, due - timer.monotonic())
+
     def after_fork(self) -> None:
         """In a child: locks, threads and sockets are the parent's; breakers go on from the same state."""
         self._begin()
@@ -333,7 +358,7 @@ class Reporter(Turns):
         at_exit_of_pool_processes(self.flush, priority=100)
 
     def _run(self) -> None:
-        quiet_since = time.monotonic()
+        quiet_since = timer.monotonic()
         while not self._closed:
             self._bell.clear()
             self._news.clear()
@@ -343,7 +368,7 @@ class Reporter(Turns):
             except Exception:
                 # A defect of ours must not end the reports of every breaker of the process.
                 logger.exception("breakers.reporter_failed")
-            now = time.monotonic()
+            now = timer.monotonic()
             if worked:
                 quiet_since = now
             self._sleep(now, quiet=now - quiet_since > 10 * TICK)
@@ -358,22 +383,22 @@ class Reporter(Turns):
         )
         self._bell.wait(min(longest, max(COALESCE, due - now)))
         self.idle = False
-        pause = COALESCE - (time.monotonic() - now)
+        pause = COALESCE - (timer.monotonic() - now)
         if pause > 0:
             self._news.wait(pause)
 
     def _round(self) -> bool:
         """A turn for every breaker that needs one; whether there was anything to say."""
         for shard, retry_at in list(self._away.items()):
-            if time.monotonic() >= retry_at:
+            if timer.monotonic() >= retry_at:
                 self._try_to_return(shard)
-        now = time.monotonic()
+        now = timer.monotonic()
         cells = self._all_cells()
         worked = any(cell.busy or cell.waiters or now < cell.wanted_until for cell in cells)
         due = [cell for cell in cells if self._needs_turn(cell, now)]
         self._send_ahead(due)
         for cell in due:
-            if self._needs_turn(cell, time.monotonic()):
+            if self._needs_turn(cell, timer.monotonic()):
                 self._turn_safely(cell)
         self._drop_released()
         riders = self._due_riders()

@@ -422,9 +422,7 @@ def _restore(breaker: Breaker, known: Restore, now: int, name: str) -> Step:
         override = Override(known.override, known.actor, known.reason, until)
     open_until = now + known.open_ms if known.state is State.OPEN and override is None else 0
     closed_at = max(1, now - known.closed_ms) if known.closed_ms is not None and override is None else 0
-    restored = Breaker(
-        known.state, known.epoch, now, open_until, override=override, closed_at=closed_at
-    )
+    restored = Breaker(known.state, known.epoch, now, open_until, override=override, closed_at=closed_at)
     if known.alone:
         return Step(quorum.put_back(breaker, name, replace(restored, would_open=breaker.would_open)))
     minted = max(breaker.minted, known.epoch)

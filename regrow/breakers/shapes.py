@@ -13,10 +13,11 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from regrow.breakers import deadlines
-from regrow.breakers.admission import Admission, Permit, clock
+from regrow.breakers.admission import Admission, Permit
 from regrow.breakers.cell import FAILED, SLOW, Gate
 from regrow.breakers.deadlines import Deadline
 from regrow.breakers.rules import ProbeResult
+from regrow.clock import timer
 from regrow.errors import CircuitOpenError, DegradedError
 from regrow.fallbacks import instead
 
@@ -54,14 +55,14 @@ class Shapes(Admission):
         if not gate.admits:
             with self.admit():
                 return fn(*args, **kwargs)
-        started = clock()
+        started = timer.monotonic()
         try:
             # Passing on no keywords is cheaper than passing on an empty dict of them.
             result = fn(*args, **kwargs) if kwargs else fn(*args)
         except BaseException as error:
-            self._failed(gate, error, clock() - started)
+            self._failed(gate, error, timer.monotonic() - started)
             raise
-        took = clock() - started
+        took = timer.monotonic() - started
         if took > cell.unremarkable:
             self._count(gate, took, failed=cell.config.is_late(took))
         else:
@@ -124,11 +125,11 @@ class Shapes(Admission):
                 return await fn(*args, **kwargs)
         timeout = cell.timeout
         deadline = deadlines.begin(timeout) if timeout is not None else None
-        started = clock()
+        started = timer.monotonic()
         try:
             result = await fn(*args, **kwargs)
         except BaseException as error:
-            took = clock() - started
+            took = timer.monotonic() - started
             if deadline is not None and deadline.end(error):
                 self._count(gate, took, failed=True)  # our own timeout always counts, whatever `record` says
                 raise TimeoutError from error
@@ -136,7 +137,7 @@ class Shapes(Admission):
             raise
         if deadline is not None:
             deadline.end()
-        took = clock() - started
+        took = timer.monotonic() - started
         if took > cell.unremarkable:
             self._count(gate, took, failed=cell.config.is_late(took))
         else:
@@ -199,13 +200,13 @@ class Shapes(Admission):
             if not gate.admits:
                 with self.admit():
                     return fn(*args, **kwargs)
-            started = clock()
+            started = timer.monotonic()
             try:
                 result = fn(*args, **kwargs) if kwargs else fn(*args)  # type: ignore[call-arg]
             except BaseException as error:
-                self._failed(gate, error, clock() - started)
+                self._failed(gate, error, timer.monotonic() - started)
                 raise
-            took = clock() - started
+            took = timer.monotonic() - started
             if took > cell.unremarkable:
                 self._count(gate, took, failed=cell.config.is_late(took))
             else:

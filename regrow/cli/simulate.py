@@ -38,8 +38,8 @@ LIMITS_OF_HISTORY = (
 )
 LIMITS_OF_REPLAY = (
     "Outcomes are taken as recorded: how callers would have acted on a refusal, and whether the service would"
-    " have recovered sooner with fewer calls, nobody knows. All calls are taken for those of one host, and"
-    " ramp_seconds is left out."
+    " have recovered sooner with fewer calls, nobody knows. Calls that name no host are taken for those of"
+    " one."
 )
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -79,7 +79,7 @@ class Verdict:
 @click.option(
     "--file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Replay the calls in this JSON Lines or CSV file (at, ok, seconds).",
+    help="Replay the calls in this JSON Lines or CSV file (at, ok, seconds, host).",
 )
 @click.option(
     "--check", metavar="CHECK", help="Replay the results of this health check as if they were calls."
@@ -171,21 +171,27 @@ def _replay(name: str, config: BreakerConfig, calls: list[Call], *, as_json: boo
         )
         return
     first, last = min(call.at for call in calls), max(call.at for call in calls)
+    several = any(call.host for call in calls)
     print_facts(
         [
             ("calls", f"{found.calls}, {found.failures} failed"),
             ("from, to", f"{when(moment(first))}, {when(moment(last))}"),
             ("opened", f"{len(found.openings)} times"),
+            *([("for one host alone", f"{len(found.openings_alone)} times")] if several else []),
             ("not closed", lasted(found.not_closed_ms / 1000)),
             ("failures spared", found.refused_failures),
             ("successes lost", found.refused_successes),
+            *([("of both, on the ramp", found.turned_away)] if config.ramp_seconds else []),
             ("state in the end", found.state),
         ]
     )
     click.echo()
     print_table(
-        [Column("AT", whole=True), Column("FROM"), Column("TO"), Column("WHY")],
-        [(when(moment(told.at)), told.from_state, told.to_state, told.reason) for told in found.transitions],
+        [Column("AT", whole=True), Column("FROM"), Column("TO"), Column("FOR"), Column("WHY")],
+        [
+            (when(moment(told.at)), told.from_state, told.to_state, told.reporter or "all", told.reason)
+            for told in found.transitions
+        ],
         empty="It would have stayed closed.",
     )
     click.echo(f"\n{LIMITS_OF_REPLAY}")
@@ -196,15 +202,18 @@ def _replay_as_dict(found: Replay) -> dict[str, Any]:
         "calls": found.calls,
         "failures": found.failures,
         "openings": len(found.openings),
+        "openings_alone": len(found.openings_alone),
         "not_closed_seconds": found.not_closed_ms / 1000,
         "refused_failures": found.refused_failures,
         "refused_successes": found.refused_successes,
+        "turned_away": found.turned_away,
         "state": found.state.value,
         "transitions": [
             {
                 "at": moment(told.at),
                 "from_state": told.from_state.value,
                 "to_state": told.to_state.value,
+                "reporter": told.reporter,
                 "reason": told.reason,
             }
             for told in found.transitions

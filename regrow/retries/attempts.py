@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from regrow.clock import seconds, wait, wait_async
 from regrow.retries.budget import RetryBudget
 from regrow.retries.course import Course
 from regrow.retries.policy import Randomness, RetryPolicy
@@ -107,9 +106,9 @@ def attempts(
     *,
     budget: RetryBudget | None = None,
     name: str = "a block",
-    sleep: Callable[[float], None] = time.sleep,
-    sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = wait,
+    sleep_async: Callable[[float], Awaitable[None]] = wait_async,
+    clock: Callable[[], float] = seconds,
     rng: Randomness | None = None,
 ) -> Attempts:
     """Try a block again after errors: ``for attempt in attempts(policy): with attempt: ...``.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from regrow.clock import seconds
 from regrow.configuration import configured
 from regrow.errors import SettingsError
 from regrow.retries.allowance import Allowance, Balance, called, retried
@@ -36,7 +36,7 @@ class RetryBudget:
         name: str | None = None,
         per_second: float = 1.0,
         burst: float = 10.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = seconds,
     ) -> None:
         if name is not None and (not name or not name.isprintable() or any(char in "{} " for char in name)):
             raise SettingsError(
@@ -95,10 +95,12 @@ class RetryBudget:
 _budgets: weakref.WeakSet[RetryBudget] = weakref.WeakSet()
 
 
-def _after_fork_in_child() -> None:
+def begin_anew() -> None:
+    """Fill all budgets again, as if nothing had been spent. For a forked child, whose locks the parent may
+    have held, and for tests."""
     for budget in list(_budgets):
-        budget._begin()  # noqa: SLF001 - the parent's lock may have been held by a thread that is not here
+        budget._begin()  # noqa: SLF001 - the class of this module
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=begin_anew)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import time
 import urllib.error
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+from regrow.clock import seconds, wait, wait_async
 from regrow.errors import CircuitOpenError
 from regrow.retries.budget import RetryBudget
 from regrow.retries.course import UnwelcomeResult
@@ -44,9 +43,9 @@ def retry_http_requests(
     statuses: frozenset[int] = PASSING_STATUSES,
     max_retry_after: float = 300.0,
     budget: RetryBudget | None = None,
-    sleep: Callable[[float], None] = time.sleep,
-    sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = wait,
+    sleep_async: Callable[[float], Awaitable[None]] = wait_async,
+    clock: Callable[[], float] = seconds,
     rng: Randomness | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function that makes an HTTP request and may make it twice.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import random
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
+from regrow.clock import seconds, wait, wait_async
 from regrow.matching import Matchers
 from regrow.retries.budget import RetryBudget
 from regrow.retries.course import Course
@@ -32,9 +31,9 @@ def retry(
     honour_retry_after: bool = True,
     max_retry_after: float = 300.0,
     budget: RetryBudget | None = None,
-    sleep: Callable[[float], None] = time.sleep,
-    sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = wait,
+    sleep_async: Callable[[float], Awaitable[None]] = wait_async,
+    clock: Callable[[], float] = seconds,
     rng: Randomness | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Try again after errors, as :class:`RetryPolicy` says; in the end the last error goes on to the caller.
@@ -62,9 +61,9 @@ def retrying(
     *,
     budget: RetryBudget | None = None,
     unwelcome: Callable[[Any], str | None] | None = None,
-    sleep: Callable[[float], None] = time.sleep,
-    sleep_async: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = wait,
+    sleep_async: Callable[[float], Awaitable[None]] = wait_async,
+    clock: Callable[[], float] = seconds,
     rng: Randomness | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A decorator for ``policy``. ``unwelcome`` says what is wrong with a result, None when it will do."""

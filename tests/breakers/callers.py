@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 from regrow.errors import CircuitOpenError
@@ -54,6 +55,13 @@ def until_closed(breaker, work):
             breaker.call(work)
         except CircuitOpenError:
             time.sleep(0.002)
+
+
+def breaker_threads():
+    """The names of the threads that breakers have in this process."""
+    return sorted(
+        thread.name for thread in threading.enumerate() if thread.name.startswith("regrow-breakers")
+    )
 
 
 def run(code: str, redis_url: str, **options) -> subprocess.Popen:

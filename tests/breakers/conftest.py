@@ -6,10 +6,14 @@ from typing import Any
 import pytest
 import redis
 
+from regrow.breakers import process as this_process
+from regrow.breakers import push
 from regrow.breakers.redis_store import RedisStore
 from regrow.breakers.reporter import Reporter
 from regrow.breakers.service import CircuitBreaker
 from regrow.breakers.store import BreakerStore, MemoryStore
+from tests.breakers.callers import breaker_threads
+from tests.waiting import eventually
 
 
 @pytest.fixture(params=["memory", "fakeredis", "valkey", "cluster"])
@@ -37,6 +41,16 @@ def make_reporter() -> Iterator[Callable[..., Reporter]]:
     yield make
     for reporter in made:
         reporter.close()
+
+
+@pytest.fixture
+def no_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breakers of tests before have left has ended, the process's own reporter included."""
+    monkeypatch.setattr(push, "WAIT", 0.05)
+    own, this_process._reporter = this_process._reporter, None
+    if own is not None:  # which a test of another room may have put on a Redis
+        own.close()
+    eventually(lambda: not breaker_threads(), 30, what="the threads of other tests have ended")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_five_minute_guide_keeps_its_word(redis_url, tmp_path):
-    (text,) = re.findall(
+    text, *_ = re.findall(
         r"^```py\n(.*?)^```", (DOCS / "breakers.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
     shop = tmp_path / "shop.py"

@@ -5,37 +5,24 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import threading
 
 import pytest
 import redis
 
-from regrow.breakers import process as this_process
 from regrow.breakers import push, redis_store, turns
 from regrow.breakers.redis_store import NAMES_KEY
 from regrow.breakers.service import CircuitBreaker
-from tests.breakers.test_outages import fails
+from tests.breakers.callers import breaker_threads, fails
 from tests.waiting import eventually
 
 CONNECTIONS = 2  # one that reports, one that listens
 
 
 @pytest.fixture
-def server(own_redis, monkeypatch):
-    monkeypatch.setattr(push, "WAIT", 0.05)
+def server(own_redis, no_other_threads, monkeypatch):
     monkeypatch.setattr(push, "AGAIN", 0.05)
     monkeypatch.setattr(turns, "RETRY_EVERY", 0.05)
-    if this_process._reporter is not None:  # which a test of another module may have put on a Redis
-        this_process._reporter.close()
-        this_process._reporter = None
-    eventually(lambda: not ours(), 5, what="the threads of other tests have ended")
     return own_redis
-
-
-def ours():
-    return sorted(
-        thread.name for thread in threading.enumerate() if thread.name.startswith("regrow-breakers")
-    )
 
 
 def connections(server):
@@ -59,7 +46,7 @@ def test_breakers_of_passing_keys_leave_nothing_in_the_process(server, make_repo
     store = shared.remote
     eventually(lambda: parent.call(int) == 0 and len(store._announced) < 100, 10, what="and their names")
     assert len(shared.memory._breakers) <= 21
-    assert ours() == ["regrow-breakers", "regrow-breakers-push"]
+    assert breaker_threads() == ["regrow-breakers", "regrow-breakers-push"]
     assert connections(server) == CONNECTIONS
 
 
@@ -89,7 +76,7 @@ def test_outages_leave_neither_threads_nor_connections(server, make_reporter):
         server.start()
     eventually(lambda: not shared.local and shared._push.listening, 10)
     breaker.call(int)
-    assert ours() == ["regrow-breakers", "regrow-breakers-push"]
+    assert breaker_threads() == ["regrow-breakers", "regrow-breakers-push"]
     eventually(lambda: connections(server) == CONNECTIONS, 5)
     assert breaker._cell.lost is None
     assert not shared._away
@@ -107,13 +94,13 @@ def test_children_take_their_connections_with_them(server, make_reporter):
             with contextlib.suppress(BaseException):
                 breaker.call(int)
                 eventually(lambda: shared._push.listening and not breaker._cell.busy, 10)
-                os._exit(0 if ours() == ["regrow-breakers", "regrow-breakers-push"] else 2)
+                os._exit(0 if breaker_threads() == ["regrow-breakers", "regrow-breakers-push"] else 2)
             os._exit(1)
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
     breaker.call(int)
     eventually(lambda: connections(server) == before == CONNECTIONS, 5)
-    assert ours() == ["regrow-breakers", "regrow-breakers-push"]
+    assert breaker_threads() == ["regrow-breakers", "regrow-breakers-push"]
 
 
 def test_a_process_that_changes_its_redis_lets_go_of_the_first(server, make_reporter, redis_url):
@@ -125,4 +112,4 @@ def test_a_process_that_changes_its_redis_lets_go_of_the_first(server, make_repo
     breaker.call(int)
     gc.collect()
     eventually(lambda: connections(server) == 0, 5)
-    assert ours() == ["regrow-breakers", "regrow-breakers-push"]
+    assert breaker_threads() == ["regrow-breakers", "regrow-breakers-push"]

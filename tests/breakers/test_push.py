@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 
 import pytest
 import redis
@@ -14,18 +13,10 @@ from regrow.breakers.redis_listening import channel
 from regrow.breakers.rules import Look
 from regrow.breakers.service import CircuitBreaker
 from regrow.breakers.store import MemoryStore
-from tests.breakers.test_outages import fails
+from tests.breakers.callers import breaker_threads, fails
 from tests.waiting import eventually
 
-
-@pytest.fixture(autouse=True)
-def nobody_else_listens(monkeypatch):
-    monkeypatch.setattr(push, "WAIT", 0.05)
-    eventually(lambda: not listening_threads(), 5)
-
-
-def listening_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "regrow-breakers-push"]
+pytestmark = pytest.mark.usefixtures("no_other_threads")
 
 
 @pytest.fixture
@@ -145,7 +136,7 @@ def test_a_process_listens_on_one_connection_until_it_closes(process, server, re
     assert len(ours) == 1
     breaker._reporter.close()
     eventually(lambda: listeners(server) == 0, 5)
-    eventually(lambda: not listening_threads(), 5)
+    eventually(lambda: "regrow-breakers-push" not in breaker_threads(), 5)
 
 
 def test_a_forked_child_listens_on_its_own(process, server, no_looks):

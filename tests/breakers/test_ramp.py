@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -107,7 +108,8 @@ def test_values_that_make_no_sense_are_refused(make):
 def clock(monkeypatch):
     """The monotonic clock of callers, to be moved by hand; the reporter's is its own."""
     moved = [0.0]
-    monkeypatch.setattr(admission, "clock", lambda: time.monotonic() + moved[0])
+    ahead = SimpleNamespace(monotonic=lambda: time.monotonic() + moved[0])
+    monkeypatch.setattr(admission, "timer", ahead)
     return moved
 
 
@@ -211,7 +213,11 @@ def test_every_process_of_a_fleet_takes_part_in_the_ramp_and_it_is_shown(make_re
 
 def test_a_redis_that_was_flushed_in_the_middle_of_a_ramp_is_told_of_it(make_reporter, redis_url):
     breaker = CircuitBreaker(
-        "payments", reporter=make_reporter(redis_url), ramp_seconds=100, recovery_timeout=0.2, success_threshold=1
+        "payments",
+        reporter=make_reporter(redis_url),
+        ramp_seconds=100,
+        recovery_timeout=0.2,
+        success_threshold=1,
     )
     with contextlib.suppress(CircuitOpenError):
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,6 +77,36 @@ def test_every_call_is_made_or_refused_and_never_trips_more_often_than_it_fails(
     assert 0 <= found.not_closed_ms <= (made[-1].at - made[0].at if made else 0)
 
 
+def test_after_closing_the_ramp_lets_its_share_through():
+    config = BreakerConfig(failure_threshold=3, recovery_timeout=1, success_threshold=1, ramp_seconds=100)
+    found = replay(config, calls("xxx" + "." * 2000, every=0.1))
+    closed = next(told for told in found.transitions if told.to_state is State.CLOSED)
+    assert closed.at - START == 1_200
+    # Evenly from a tenth to all within 100 s: of 1000 calls on the ramp 550 are made, of the later ones all.
+    assert found.turned_away == pytest.approx(450, abs=10)
+    assert found.refused_successes == found.turned_away + 9
+    assert replay(replace(config, ramp_seconds=0), calls("xxx" + "." * 2000, every=0.1)).turned_away == 0
+
+
+def test_one_bad_host_is_opened_for_itself_and_the_others_go_on():
+    config = BreakerConfig(recovery_timeout=1_000, failure_threshold=5)
+    good = [Call(START + at * 1000, failed=False, host=f"web-{at % 3}") for at in range(60)]
+    bad = [Call(START + 500 + at * 1000, failed=True, host="web-bad") for at in range(30)]
+    found = replay(config, good + bad)
+    assert (found.openings, found.state, found.refused_successes) == ([], State.CLOSED, 0)
+    assert [told.reporter for told in found.openings_alone] == ["web-bad"]
+    assert (found.refused_failures, found.not_closed_ms) == (25, 0)
+    unnamed = [replace(call, host="") for call in good + bad]
+    assert replay(replace(config, failure_rate=0.3), unnamed).openings, "all in one they are a bad service"
+
+
+def test_hosts_that_fail_together_open_it_for_all_also_when_they_call_rarely():
+    rare = [Call(START + at * 30_000, failed=True, host=f"web-{at % 2}") for at in range(6)]
+    found = replay(BreakerConfig(failure_threshold=5, window_seconds=300), rare)
+    assert [told.reason for told in found.openings] == ["5 failures in a row"]
+    assert not found.openings_alone
+
+
 def test_the_figures_of_a_window_say_whether_other_settings_trip():
     figures = {"successes": 10, "failures": 6, "run": 4}
     assert would_trip(BreakerConfig(failure_threshold=4), **figures) == "4 failures in a row"
@@ -96,6 +127,9 @@ class TestFiles:
         table.write_text("at,ok,seconds\n2026-01-01 00:00:00,yes,0.25\n1767225601.5,false,\n")
         expected = [Call(START, failed=False, seconds=0.25), Call(START + 1500, failed=True)]
         assert calls_of_file(lines) == expected
+        told = tmp_path / "hosts.csv"
+        told.write_text("at,ok,host\n1767225600,yes,web 7\n1767225601.5,false,\n")
+        assert [call.host for call in calls_of_file(told)] == ["web-7", ""]
         assert calls_of_file(table) == expected
         assert calls_of_file(table, datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)) == expected[1:]
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,7 +57,7 @@ class TestTheTimeIsOver:
             breaker._reporter._turn_safely(breaker._cell)  # as it happens where threads take turns
             return now
 
-        monkeypatch.setattr(admission, "clock", clock)
+        monkeypatch.setattr(admission, "timer", SimpleNamespace(monotonic=clock))
         permit = breaker.admit()
         assert permit.is_probe
         permit.release()

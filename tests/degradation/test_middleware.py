@@ -13,7 +13,7 @@ from regrow.degradation import Answer, Level, Paths, Shedding
 from regrow.degradation import overload as overload_module
 from regrow.degradation.state import Policy
 from regrow.errors import DegradedError, SettingsError
-from tests.asgi.test_middleware import Client
+from tests.asgi.calling import Client
 from tests.degradation.test_watch import tell
 from tests.wsgi.test_middleware import Answer as WsgiAnswer
 

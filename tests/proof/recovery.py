@@ -64,6 +64,7 @@ class Trip:
     slow: float = 15.0
     say: Callable[[str], None] = lambda _told: None
     backend: subprocess.Popen[bytes] | None = None
+    reporter: Reporter | None = None
     processes: list[Process] = field(default_factory=list)
     calls: list[tuple[float, str]] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -80,8 +81,8 @@ class Trip:
         self.start_backend()
         self.start_process("beat", "beat")
         self.worker = self.start_worker()
-        reporter = Reporter(RedisStore.from_url(self.environ["REGROW_REDIS_URL"]))
-        self.breaker = CircuitBreaker("model-server", recovery_timeout=600, timeout=5, reporter=reporter)
+        self.reporter = Reporter(RedisStore.from_url(self.environ["REGROW_REDIS_URL"]))
+        self.breaker = CircuitBreaker("model-server", recovery_timeout=600, timeout=5, reporter=self.reporter)
         threading.Thread(target=self._call, daemon=True).start()
 
     def start_process(self, name: str, *command: str) -> Process:
@@ -127,6 +128,8 @@ class Trip:
         if self.backend is not None:
             self.backend.kill()
             self.backend.wait()
+        if self.reporter is not None:
+            self.reporter.close()
         self.engine.close()
 
     def _answers(self) -> bool:
