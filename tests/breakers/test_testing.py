@@ -162,3 +162,19 @@ def test_reporters_of_others_are_let_be(application, make_reporter):
         testing.trip(ours)
         assert isinstance(ours._reporter, Reporter)
     assert ours.state == "open"
+
+
+def test_a_probe_that_hangs_past_its_time_leaves_its_place_to_another(clock):
+    breaker = regrow.CircuitBreaker("test-testing-hangs", **SETTINGS, timeout=30)
+    testing.trip(breaker)
+    clock.advance(60)
+    hanging = breaker.admit()
+    clock.advance(30)
+    with pytest.raises(regrow.CircuitOpenError):
+        breaker.admit()
+    clock.advance(5)  # its lease is renewed to the end of its time and 2 s more, then it runs out
+    another = breaker.admit()
+    hanging.success()
+    assert breaker.state == "half_open", "it is nobody's word any more"
+    another.success()
+    assert breaker.state == "closed"

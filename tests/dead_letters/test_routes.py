@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -65,7 +65,7 @@ handler = "shop.reports:again"
 
 
 @pytest.fixture
-def find(tmp_path: Path, post: Post) -> Callable[..., object]:
+def find(tmp_path: Path, post: Post) -> Iterator[Callable[..., object]]:
     """Where a letter of these facts would go, with the routes above declared."""
     (tmp_path / "regrow.toml").write_text(WRITTEN)
     settings = load_settings(
@@ -75,9 +75,10 @@ def find(tmp_path: Path, post: Post) -> Callable[..., object]:
     )
     engine = Engine(settings, sender=post)
     blank = {field.name: None for field in dataclasses.fields(Letter)}
-    return lambda **facts: routes.find(
+    yield lambda **facts: routes.find(
         engine, Letter(**{**blank, "service": "shop", "confirm": "outcome", **facts})
     )
+    engine.close()
 
 
 @pytest.mark.parametrize(
