@@ -57,6 +57,14 @@ def until_closed(breaker, work):
             time.sleep(0.002)
 
 
+def rested(breaker):
+    """Let a breaker of this process alone be later by its ``recovery_timeout``, however long that is."""
+    memory, cell = breaker._reporter.memory, breaker._cell
+    before = memory._clock
+    memory._clock = lambda: before() + cell.config.recovery_ms
+    breaker._reporter._turn_safely(cell)
+
+
 def breaker_threads():
     """The names of the threads that breakers have in this process."""
     return sorted(

@@ -74,7 +74,9 @@ def test_few_calls_leak_one_probe_at_a_time_finds_out_and_all_come_back(fleet, c
     client.delete("down")
     eventually(lambda: show(client, "payments").state == "closed", 30)
     answered = booked("answered")
-    eventually(lambda: booked("answered") > answered + 5 * PROCESSES, 30, what="all calls are let through again")
+    eventually(
+        lambda: booked("answered") > answered + 5 * PROCESSES, 30, what="all calls are let through again"
+    )
     probes = [int(at_once) for at_once in client.lrange("probes", 0, -1)]
     assert set(probes) == {1}
     assert len(probes) >= booked("leaked-by-probes") + 3

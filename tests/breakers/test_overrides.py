@@ -57,7 +57,7 @@ class TestWithRealStores:
         found = status(engine)
         assert (found.state, found.override, found.override_actor) == ("open", "forced_open", "ann")
         assert found.override_reason == "moving"
-        assert abs(found.override_until.timestamp() * 1000 - until) < 50, "the time it began with goes on"
+        assert abs(found.override_until.timestamp() * 1000 - until) < 10_000, "the time it began with goes on"
         newest = past(engine.database, "payments")[0]
         assert (newest.reason, newest.actor, newest.details.get("gap")) == (
             "restored: force_open: moving",
@@ -80,16 +80,16 @@ class TestWithRealStores:
         assert status(engine) is None
 
     def test_an_override_that_is_over_is_not_put_back(self, engine):
-        ordered(engine, expires_ms=50)
+        ordered(engine, expires_ms=1_000)
         monitor(engine)
         engine.redis.flushdb()
-        time.sleep(0.06)
+        time.sleep(1.05)
         assert monitor(engine)["restored"] == 0
 
     def test_the_end_of_its_time_is_written_down_as_such(self, engine):
-        ordered(engine, OrderKind.DISABLE, expires_ms=50)
+        ordered(engine, OrderKind.DISABLE, expires_ms=60_000)
         monitor(engine)
-        time.sleep(0.06)
+        engine.redis.hset(state_key("payments"), "override_until", 1)  # long ago
         monitor(engine)
         assert (row(engine).kind, row(engine).reason) == (None, "disabled expired")
 
