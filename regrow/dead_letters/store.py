@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from regrow.database.inserting import insert_many
 from regrow.database.tables import capture_events, dead_letter_attempts, dead_letter_bodies, dead_letters
 from regrow.dead_letters import ledger, ordering, rules
 from regrow.dead_letters.captured import Priority
@@ -179,14 +180,7 @@ def insert(
 ) -> None:
     """New letters with their bodies, and the events of all captures. IntegrityError: somebody was faster."""
     for table, values in ((dead_letters, rows), (dead_letter_bodies, bodies), (capture_events, events)):
-        if values:
-            connection.execute(sa.insert(table), _without_nulls(values))
-
-
-def _without_nulls(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows without the columns that none of them fills: a third of a letter's, and each costs."""
-    filled = [name for name in rows[0] if any(row[name] is not None for row in rows)]
-    return [{name: row[name] for name in filled} for row in rows]
+        insert_many(connection, table, values)
 
 
 def seen_again(connection: sa.Connection, letter_id: str, times: int, at: datetime) -> None:

@@ -1,0 +1,47 @@
+"""Inserting many rows of one table at once, each value made ready for the driver by its column's type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+
+
+def insert_many(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that all have the same columns. IntegrityError: one of them is there already.
+
+    Columns that no row fills are left to their default: a third of a letter's, and each costs. A value that
+    all rows share, as the time at which they came, is made ready once. SQLAlchemy's own way through a
+    statement costs a fifth of keeping a letter.
+    """
+    if not rows:
+        return
+    names, columns = [], []
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        if values.count(None) == len(values):
+            continue
+        kind: Any = table.c[name].type.dialect_impl(connection.dialect)
+        names.append(name)
+        columns.append(_made_ready(kind.bind_processor(connection.dialect), values))
+    statement = _statement(table, tuple(names), connection.dialect)
+    connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
+
+
+def _made_ready(process: Any, values: list[Any]) -> list[Any]:
+    if process is None:
+        return values
+    first = values[0]
+    if all(value is first for value in values):
+        return [process(first)] * len(values)
+    return [process(value) for value in values]
+
+
+@lru_cache(maxsize=64)
+def _statement(table: sa.Table, names: tuple[str, ...], dialect: sa.Dialect) -> str:
+    quote = dialect.identifier_preparer.quote
+    place = "?" if dialect.positional else "%s"  # drivers of MySQL take places by their order, too
+    into = ", ".join(map(quote, names))
+    return f"INSERT INTO {quote(table.name)} ({into}) VALUES ({', '.join([place] * len(names))})"  # noqa: S608 - names of ours
