@@ -13,6 +13,7 @@ from typing import Any
 
 from regrow.dead_letters.posting import SENT_AT
 from regrow.dead_letters.second_copies import QueueLook
+from regrow.redis_queues import lists_of
 
 MOST_LOOKED = 500
 MOST_BYTES = 4_000_000
@@ -21,7 +22,7 @@ _PAGE = 50
 
 def in_redis(channel: Any, queue: str) -> QueueLook:
     """What waits in ``queue``, of every priority; ``channel`` is kombu's."""
-    lists = [channel._q_for_pri(queue, step) for step in channel.priority_steps]  # noqa: SLF001
+    lists = lists_of(queue, steps=channel.priority_steps, separator=channel.sep)
     prefix = channel.global_keyprefix  # kombu puts it before the keys of those commands that it uses itself
     with channel.conn_or_acquire() as client:
         looks = [_look(client, f"{prefix}{name}", client.llen(name)) for name in lists]

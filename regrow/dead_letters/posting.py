@@ -80,7 +80,12 @@ def posting_of(
 
 
 def sent_headers(at: datetime) -> dict[str, Any]:
-    """What says that a letter is sent home now: its first message may have said so long ago."""
+    """What says that a letter is sent home now: its first message may have said so long ago.
+
+    The two part ways later. An app with Regrow installed writes ``headers.SENT_AT`` anew each time it
+    publishes, a retry of the redriven task included, and by its own clock: so old is the message that waits.
+    SENT_AT stays that of the redrive through all retries, by which a copy still to come is known.
+    """
     return {SENT_AT: at.isoformat(), headers.SENT_AT: round(at.timestamp(), 3)}
 
 

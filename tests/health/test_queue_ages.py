@@ -45,6 +45,23 @@ def test_a_task_says_when_it_was_sent_and_the_oldest_of_all_queues_counts(client
     assert look(make_settings(redis_url)).status == "healthy", "without a limit its age is only told"
 
 
+def test_queues_of_an_app_with_a_key_prefix_are_seen_in_every_priority(client, make_settings, redis_url):
+    options = {"global_keyprefix": "shop:", "queue_order_strategy": "priority"}
+    with celery.Celery(broker=redis_url, set_as_current=False) as app:
+        app.conf.broker_transport_options = options
+        for priority in (0, 4, 9):
+            app.send_task(
+                "charge", queue="jobs", priority=priority, headers={SENT_AT: time.time() - 10 * priority}
+            )
+    settings = make_settings(redis_url)
+    assert look(settings).data["depth"] == 0
+    client.hset("shop:unacked", "tag", "in hand")
+    found = look(settings, key_prefix="shop:", unacked_key="unacked")
+    assert found.data["waiting"]["jobs"] == 3
+    assert found.data["unacked"] == 1
+    assert found.data["oldest"] >= 90, "the one of the last priority was sent first"
+
+
 def test_what_does_not_say_so_is_as_old_as_we_have_seen_it_at_the_head(client, make_settings, redis_url):
     settings = make_settings(redis_url)
     client.lpush("jobs", message("a"))

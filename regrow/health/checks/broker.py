@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from regrow.headers import SENT_AT
+from regrow.redis_queues import STEPS, lists_of
 from regrow.redis_url import kind_of
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ OWN_UNACKED = "regrow.unacked"
 UNACKED = "unacked"
 """Kombu's own name for it, which an app has that does not say otherwise."""
 
-_PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
-"""What kombu's Redis transport appends to a queue's name for each priority step."""
 _PEEKED = 65_536
 """Bytes; the head of a queue is not looked into when it is larger."""
 
@@ -35,7 +34,10 @@ class BrokerAwayError(Exception):
 
 @dataclass(frozen=True)
 class Head:
-    """The message of a queue that is taken next. ``sent_at``: epoch seconds; None when it does not say."""
+    """The message of a queue that waits longest, as far as known.
+
+    ``sent_at``: epoch seconds; None when it does not say.
+    """
 
     mark: str
     sent_at: float | None
@@ -64,51 +66,55 @@ def unacked_key(settings: Settings, broker: str | None, declared: str | None) ->
     return declared or (OWN_UNACKED if same else UNACKED)
 
 
-def ask(url: str, queues: Sequence[str], unacked: str, timeout: float) -> Told:
-    """What the broker at ``url`` says within about ``timeout`` seconds. BrokerAwayError: it says nothing."""
+def ask(url: str, queues: Sequence[str], unacked: str, timeout: float, *, prefix: str = "") -> Told:
+    """What the broker at ``url`` says within about ``timeout`` seconds. BrokerAwayError: it says nothing.
+
+    ``prefix``: on Redis, what the app puts before all keys (``global_keyprefix``).
+    """
     if kind_of(url) is not None:
-        return _on_redis(url, queues, unacked, timeout)
+        return _on_redis(url, queues, unacked, timeout, prefix)
     return _on_amqp(url, queues, timeout)
 
 
-def _on_redis(url: str, queues: Sequence[str], unacked: str, timeout: float) -> Told:
+def _on_redis(url: str, queues: Sequence[str], unacked: str, timeout: float, prefix: str) -> Told:
     import redis
 
     from regrow.health.checks.redis_client import asking
 
+    lists = {name: [f"{prefix}{key}" for key in lists_of(name)] for name in queues}
     try:
         with asking(url, timeout) as client:
             with client.pipeline(transaction=False) as asked:
-                for name in queues:
-                    for priority in _PRIORITIES:
-                        asked.llen(name + priority)
-                asked.hlen(unacked)
+                for keys in lists.values():
+                    for key in keys:
+                        asked.llen(key)
+                asked.hlen(f"{prefix}{unacked}")
                 *lengths, in_hand = asked.execute()
             waiting = _per_queue(queues, lengths)
-            heads = _heads(client, [name for name in queues if lengths[_first(queues, name)]])
+            heads = _heads(client, {name: keys for name, keys in lists.items() if waiting[name]})
     except (redis.RedisError, OSError) as error:
         raise BrokerAwayError(f"{type(error).__name__}: {error}") from error
     return Told(waiting, in_hand, heads=heads)
 
 
-def _first(queues: Sequence[str], name: str) -> int:
-    """Where the length of its list without a priority stands, among those of all."""
-    return len(_PRIORITIES) * list(queues).index(name)
-
-
 def _per_queue(names: Sequence[str], lengths: Sequence[int]) -> dict[str, int | None]:
-    steps = len(_PRIORITIES)
+    steps = len(STEPS)
     return {name: sum(lengths[at * steps : (at + 1) * steps]) for at, name in enumerate(names)}
 
 
-def _heads(client: Any, names: Sequence[str]) -> dict[str, Head]:
-    """What is taken next from each list: kombu pushes to the left and takes from the right."""
+def _heads(client: Any, lists: Mapping[str, Sequence[str]]) -> dict[str, Head]:
+    """Of what is taken next from each list of a queue, what was sent first; else what is taken first."""
     with client.pipeline(transaction=False) as asked:
-        for name in names:
-            asked.lindex(name, -1)
-        lines = asked.execute(raise_on_error=False)
-    heads = ((name, head_of(line)) for name, line in zip(names, lines, strict=True))
-    return {name: head for name, head in heads if head is not None}
+        for keys in lists.values():
+            for key in keys:
+                asked.lindex(key, -1)
+        lines = iter(asked.execute(raise_on_error=False))
+    found = {}
+    for name, keys in lists.items():
+        heads = [head for head in (head_of(next(lines)) for _ in keys) if head is not None]
+        if heads:
+            found[name] = min(heads, key=lambda head: head.sent_at or float("inf"))
+    return found
 
 
 def head_of(line: object) -> Head | None:

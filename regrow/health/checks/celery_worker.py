@@ -111,7 +111,7 @@ def _queues(check: CeleryWorkerCheck, settings: Settings) -> tuple[Told | None, 
         key = broker.UNACKED
     try:
         url = settings.broker_url(check.broker)
-        return broker.ask(url, check.queues, key, check.timeout / 2), None
+        return broker.ask(url, check.queues, key, check.timeout / 2, prefix=check.key_prefix), None
     except BrokerAwayError as error:
         return None, f"the broker does not answer: {error}"
 

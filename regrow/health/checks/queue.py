@@ -30,7 +30,7 @@ def _found(check: QueueCheck, settings: Settings, *, lasting: bool) -> Finding:
     url = settings.broker_url(check.broker)
     key = broker.unacked_key(settings, check.broker, check.unacked_key)
     try:
-        told = broker.ask(url, check.queues, key, check.timeout)
+        told = broker.ask(url, check.queues, key, check.timeout, prefix=check.key_prefix)
     except BrokerAwayError as error:
         return finding("unhealthy", f"the broker does not answer: {error}")
     return verdict(check, told, _ages(check, settings, told.heads, time.time(), lasting=lasting))

@@ -34,6 +34,8 @@ class CeleryWorkerCheck(Check):
     """From so many waiting messages on, a worker that gets on is saturated."""
     unacked_key: str | None = None
     """Redis: the hash of deliveries in hand; None: Regrow's own, of another app `unacked`."""
+    key_prefix: str = ""
+    """Redis: what the app puts before all its keys (`global_keyprefix` of its transport options)."""
     control_exchange: str | None = None
     """Where its remote control listens; None: Regrow's own, of another app `celery`."""
 

@@ -72,6 +72,8 @@ class QueueCheck(Check):
     """A broker of `[brokers]`; without it, Regrow's own."""
     unacked_key: str | None = None
     """Redis: the hash of deliveries in hand; None: Regrow's own, on another broker `unacked`."""
+    key_prefix: str = ""
+    """Redis: what the app puts before all its keys (`global_keyprefix` of its transport options)."""
     warning: Count = 1_000
     """Messages from which it is degraded."""
     critical: Count = 10_000
