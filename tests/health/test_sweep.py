@@ -51,9 +51,8 @@ def test_a_probe_that_hangs_is_unhealthy_after_its_own_timeout_and_delays_nobody
         gate.wait()
         return fine()
 
-    began = time.monotonic()
-    found = sweep(Sweeper(2), [task("hangs", hang, 0.3), *(task(f"c{n}", fine) for n in range(20))])
-    assert time.monotonic() - began < 2.0
+    # It comes to an end, though nobody opens the gate.
+    found = sweep(Sweeper(2), [task("hangs", hang, 0.3), *(task(f"c{n}", fine, 60) for n in range(20))])
     assert found["hangs"].status == "unhealthy"
     assert "0.3 s" in found["hangs"].message
     assert [found[f"c{n}"].status for n in range(20)] == ["healthy"] * 20
@@ -98,21 +97,18 @@ def test_threads_that_hang_are_capped_and_what_cannot_be_probed_is_unknown(gate)
 
 
 def test_many_silent_services_do_not_hold_up_the_others(monkeypatch, gate):
+    """They are silent until the last in the line has had its turn: two at a time they would never let it."""
     monkeypatch.setattr("regrow.health.sweep.SLOW_AFTER", 0.1)
-    order = []
 
     def silent():
-        gate.wait(1.5)
+        assert gate.wait(40)
         return fine()
 
     def quick():
-        order.append(time.monotonic())
+        gate.set()
         return fine()
 
-    began = time.monotonic()
-    found = sweep(Sweeper(2), [*(task(f"s{n}", silent, 5) for n in range(8)), task("quick", quick)])
-    # One after the other in pairs, the silent ones would take six seconds before it is its turn.
-    assert order[0] - began < 1.4
+    found = sweep(Sweeper(2), [*(task(f"s{n}", silent, 60) for n in range(8)), task("quick", quick, 60)])
     assert {result.status for result in found.values()} == {"healthy"}
 
 
@@ -138,23 +134,32 @@ def test_a_late_answer_does_not_change_the_verdict(gate):
 
 
 def test_what_the_budget_does_not_reach_has_no_result():
-    found = sweep(Sweeper(1), [task(f"c{n}", lambda: time.sleep(0.2) or fine()) for n in range(10)], 0.3)
-    assert 1 <= len(found) < 10
+    found = sweep(Sweeper(1), [task(f"c{n}", lambda: time.sleep(0.2) or fine()) for n in range(20)], 1.0)
+    assert 1 <= len(found) < 20
 
 
 def test_slow_probes_do_not_hold_back_what_others_found(monkeypatch, gate):
     monkeypatch.setattr("regrow.health.sweep.WRITE_EVERY", 0.1)
-    batches = list(
-        Sweeper(4).sweep([task("slow", lambda: gate.wait(0.6) or fine()), task("quick", fine)], utc_now, 30)
-    )
-    assert [[result.check for result in batch] for batch in batches] == [["quick"], ["slow"]]
+    batches = []
+    for batch in Sweeper(4).sweep(
+        [task("slow", lambda: gate.wait(60) and fine(), 90), task("quick", fine, 90)], utc_now, 30
+    ):
+        batches.append([result.check for result in batch])
+        gate.set()  # only now the slow one gets on
+    assert batches == [["quick"], ["slow"]]
 
 
 def test_a_result_is_dated_when_its_probe_began():
-    before = utc_now()
-    found = sweep(Sweeper(1), [task("slow", lambda: time.sleep(0.5) or fine())])["slow"]
-    assert (found.at - before).total_seconds() < 0.4
-    assert found.latency == pytest.approx(0.5, abs=0.3)
+    before, began = utc_now(), []
+
+    def slow():
+        began.append(utc_now())
+        time.sleep(0.1)
+        return fine()
+
+    found = sweep(Sweeper(1), [task("slow", slow, 60)])["slow"]
+    assert before <= found.at <= began[0]
+    assert found.latency >= 0.1
 
 
 # Probes that are awaited
@@ -175,24 +180,34 @@ async def for_ever():
     await asyncio.Event().wait()
 
 
-def test_hundreds_of_awaited_probes_hang_and_delay_no_other(monkeypatch):
-    monkeypatch.setattr("regrow.health.lane.SLOW_AFTER", 0.02)
-    order = []
+def test_hundreds_of_awaited_probes_hang_and_delay_no_other():
+    """They hang until the others, which are behind them in the line, have had their turn: long before their time."""
+    others = [f"c{n}" for n in range(20)]
+    had_turn = []
+    all_had = asyncio.Event()
 
     async def quick():
-        order.append(time.monotonic())
+        had_turn.append(1)
+        if len(had_turn) == len(others):
+            all_had.set()
         return fine()
 
+    async def hangs():
+        await all_had.wait()
+        return fine()
+
+    hanging = [awaited(f"h{n}", hangs, 60.0) for n in range(200)]
+    found = sweep(Sweeper(2), [*hanging, *(awaited(name, quick, 60.0) for name in others)])
+    assert len(found) == 220
+    assert {result.status for result in found.values()} == {"healthy"}
+
+
+def test_awaited_probes_that_hang_are_cut_off_at_their_time_and_leave_nothing_behind(monkeypatch):
+    monkeypatch.setattr("regrow.health.lane._CUT_OFF", float("inf"))  # whoever had the CPU meanwhile
     sweeper = Sweeper(2)
-    hanging = [awaited(f"h{n}", for_ever, 4) for n in range(200)]
-    began = time.monotonic()
-    found = sweep(sweeper, [*hanging, *(awaited(f"c{n}", quick) for n in range(20))])
-    assert order[-1] - began < 3.5
-    assert {found[f"c{n}"].status for n in range(20)} == {"healthy"}
-    # On a machine that leaves us no CPU, what hangs is not judged: it may have been we who did not look.
-    assert {found[f"h{n}"].message.split(":")[0] for n in range(200)} <= {
-        "no answer within 4 s",
-        "not judged",
+    found = sweep(sweeper, [awaited(f"h{n}", for_ever, 0.2) for n in range(40)])
+    assert {(result.status, result.message) for result in found.values()} == {
+        ("unhealthy", "no answer within 0.2 s")
     }
     assert sweeper.hanging == 0  # what is awaited can be ended
 
@@ -224,8 +239,8 @@ def test_awaited_probes_that_the_budget_does_not_reach_have_no_result(monkeypatc
         await asyncio.sleep(0.2)
         return fine()
 
-    found = sweep(Sweeper(1), [awaited(f"c{n}", slow) for n in range(10)], 0.3)
-    assert 1 <= len(found) < 10
+    found = sweep(Sweeper(1), [awaited(f"c{n}", slow) for n in range(20)], 1.0)
+    assert 1 <= len(found) < 20
 
 
 def test_a_probe_that_blocks_the_event_loop_is_told_and_the_next_sweep_has_a_loop_of_its_own(

@@ -20,11 +20,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from regrow.breakers import CircuitBreaker
 from regrow.breakers.redis_store import RedisStore
 from regrow.breakers.reporter import Reporter
+from regrow.database import Database
 from regrow.engine import Engine
-from regrow.errors import CircuitOpenError
+from regrow.errors import CircuitOpenError, StoreUnavailableError
 from regrow.recovery import service
 from regrow.recovery.store import Attempt
 from regrow.settings import load_settings
@@ -57,11 +60,12 @@ settle = 0
 
 @dataclass
 class Trip:
-    """Where everything is. ``say`` is called with what happened, as it happens."""
+    """Where everything is. ``more``: TOML beside ours; ``say`` is called with what happened, as it happens."""
 
     folder: Path
     environ: dict[str, str]
     slow: float = 15.0
+    more: str = ""
     say: Callable[[str], None] = lambda _told: None
     backend: subprocess.Popen[bytes] | None = None
     reporter: Reporter | None = None
@@ -72,7 +76,10 @@ class Trip:
     def start(self) -> None:
         self.port = free_port()
         self.marks = self.folder / "marks"
-        toml = TOML.format(port=self.port, marks=self.marks, slow=self.slow).replace('check = ""\n', "")
+        toml = (
+            TOML.format(port=self.port, marks=self.marks, slow=self.slow).replace('check = ""\n', "")
+            + self.more
+        )
         file = self.folder / "regrow.toml"
         file.write_text(toml)
         self.environ["REGROW_CONFIG"] = str(file)
@@ -220,6 +227,50 @@ def killed_worker(trip: Trip) -> dict[str, Any]:
     }
 
 
+DATABASE = """
+[recovery.services.shop-database]
+kind = "database"
+url = "{url}"
+timeout = 6
+"""
+
+
+def database_lost(trip: Trip, server: MariaServer, *, away: float) -> dict[str, Any]:
+    """The shop's own database is killed for some seconds; its calls go by a breaker and a pool of connections."""
+    breaker = CircuitBreaker("shop-database", recovery_timeout=600, timeout=5, reporter=trip.reporter)
+    pool = Database(server.url(), pool_size=2, pool_timeout=2.0, connect_timeout=2.0, statement_timeout=2.0)
+    words: list[tuple[float, str]] = []
+
+    def call() -> str:
+        try:
+            breaker.call(pool.ping)
+            word = "answered"
+        except CircuitOpenError:
+            word = "refused"
+        except (StoreUnavailableError, sa.exc.SQLAlchemyError):
+            word = "failed"
+        words.append((time.time(), word))
+        return word
+
+    eventually(lambda: call() == "answered", 30, every=0.1)
+    began = len(words)
+    server.kill()
+    killed = time.time()
+    trip.say("the shop's database is killed")
+    eventually(lambda: call() == "refused", 60, every=0.1)
+    failed = sum(word == "failed" for _, word in words[began:])
+    trip.say(f"the breaker is open, after {failed} failed calls")
+    eventually(lambda: time.time() - killed > away, away + 30)
+    server.start()
+    back = time.time()
+    trip.say("the database is back")
+    eventually(lambda: call() == "answered", 60, every=0.1)
+    served = words[-1][0]
+    trip.say(f"the shop is served again, {served - back:.1f} s after the return")
+    pool.close()
+    return {"failed_calls": failed, "away": back - killed, "back_after": served - back}
+
+
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
@@ -235,8 +286,6 @@ def main() -> None:
 
     redis, maria = RedisServer().start(), MariaServer().start()
     with tempfile.TemporaryDirectory() as folder:
-        import sqlalchemy as sa
-
         with sa.create_engine(maria.url(), isolation_level="AUTOCOMMIT").connect() as connection:
             connection.exec_driver_sql("CREATE DATABASE regrow CHARACTER SET utf8mb4")
         environ = {
@@ -246,16 +295,19 @@ def main() -> None:
             "REGROW_DATABASE_URL": maria.url("regrow"),
             "RECOVERY_INTERVAL": "10",
         }
-        trip = Trip(Path(folder), environ, say=say)
+        shop = MariaServer().start()
+        trip = Trip(Path(folder), environ, say=say, more=DATABASE.format(url=shop.url()))
         try:
             trip.start()
             say("app, backend, worker, beat, Valkey, MariaDB are up")
+            print(json.dumps(database_lost(trip, shop, away=30)))
             print(json.dumps(outage(trip)))
             print(json.dumps(killed_worker(trip)))
         finally:
             trip.close()
             redis.close()
             maria.close()
+            shop.close()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.proof.recovery import Trip, killed_worker, outage
+from tests.proof.recovery import DATABASE, Trip, database_lost, killed_worker, outage
+from tests.servers import MariaServer
+from tests.waiting import eventually
 
 
 @pytest.mark.slow
@@ -33,6 +35,32 @@ def test_an_outage_locks_and_ends_with_the_return_and_a_killed_worker_is_one_los
         assert lost["ran"] == 2
         assert lost["apart"] >= 0
         assert trip.outcomes("slow")[0] == "lost"
+    except BaseException:
+        print("\n".join(told), *(process.tail() for process in trip.processes), sep="\n")
+        raise
+    finally:
+        trip.close()
+
+
+@pytest.mark.slow
+def test_a_database_that_was_lost_is_used_again_as_soon_as_recovery_reaches_it(
+    tmp_path: Path, redis_url: str, sqlite_url: str, own_mysql: MariaServer
+) -> None:
+    """Its breaker would wait ten minutes; recovery's tests, which go past it, do not."""
+    told: list[str] = []
+    environ = {
+        "REGROW_PROFILE": "testing",
+        "REGROW_HOME": str(tmp_path / "home"),
+        "REGROW_REDIS_URL": redis_url,
+        "REGROW_DATABASE_URL": sqlite_url,
+    }
+    trip = Trip(tmp_path, environ, say=told.append, more=DATABASE.format(url=own_mysql.url()))
+    try:
+        trip.start()
+        seen = database_lost(trip, own_mysql, away=3)
+        print(*told, sep="\n")
+        assert seen["failed_calls"] >= 5
+        eventually(lambda: "succeeded" in trip.outcomes("shop-database"), 30)
     except BaseException:
         print("\n".join(told), *(process.tail() for process in trip.processes), sep="\n")
         raise

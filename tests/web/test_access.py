@@ -135,9 +135,9 @@ def test_guessing_does_not_lock_out_who_is_signed_in(client: TestClient) -> None
     assert client.get("/status").status_code == 200
 
 
-def test_a_reader_without_the_key_learns_no_more_than_a_word(make_client: MakeClient) -> None:
+def test_a_reader_without_the_key_learns_no_more_than_words(make_client: MakeClient) -> None:
     stranger = make_client("203.0.113.9", REGROW_PROFILE="production")
-    assert stranger.get("/health").json() == {"status": "unknown", "draining": False}
+    assert stranger.get("/health").json() == {"status": "unknown", "beat": "unknown", "draining": False}
     assert stranger.get("/health/live").json() == {"status": "alive"}
     assert stranger.get("/health/ready").json() == {
         "status": "ready",
