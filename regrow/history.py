@@ -17,6 +17,7 @@ from regrow.engine import Engine
 from regrow.incidents import service as incidents
 from regrow.recovery import service as recovery
 from regrow.requests import store as requests
+from regrow.slo import rolling
 
 
 def prune(engine: Engine) -> dict[str, int]:
@@ -39,4 +40,5 @@ def prune(engine: Engine) -> dict[str, int]:
         "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
         "incidents": incidents.prune(engine),
         **recovery.prune(engine),
+        **rolling.prune(engine),
     }

@@ -37,6 +37,7 @@ JOBS = (
     "generate_reliability_report",
     "cleanup_old_dlq_messages",
     "fold_dead_letter_ledger",
+    "roll_up_results",
     "watch_trends",
     "fold_request_counts",
     "prune_history",

@@ -29,6 +29,7 @@ TASKS = {
     "fold_request_counts": "regrow.requests.fold_request_counts",
     "follow_incidents": "regrow.incidents.follow_incidents",
     "cleanup_temp_files": "regrow.temp_files.cleanup_temp_files",
+    "roll_up_results": "regrow.slo.roll_up_results",
     "generate_reliability_report": "regrow.reports.generate_reliability_report",
     "cleanup_old_dlq_messages": "regrow.dead_letters.cleanup_old_dlq_messages",
     "fold_dead_letter_ledger": "regrow.dead_letters.fold_dead_letter_ledger",

@@ -169,6 +169,17 @@ def _stands(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     return (table.c.ends_at > now, table.c.ends_at > table.c.starts_at)
 
 
+def between(engine: Engine, since: datetime, until: datetime) -> list[Window]:
+    """All windows that have a moment in ``[since, until)``, those that are over with them.
+
+    StoreUnavailableError when the database is away.
+    """
+    within = sa.and_(table.c.ends_at > since, table.c.starts_at < until, table.c.ends_at > table.c.starts_at)
+    with database_errors(), engine.database.snapshot() as connection:
+        rows = connection.execute(sa.select(table).where(within)).mappings()
+        return [*declared(engine, since, until), *map(_window, rows)]
+
+
 def _added(engine: Engine, now: datetime) -> list[Window]:
     """The same, from the copy in Redis while the database is away; without either, none is known."""
     try:

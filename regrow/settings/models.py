@@ -74,6 +74,8 @@ class ScheduleSettings(Section):
     """Latency and failure rates looked at for early warnings."""
     fold_request_counts: Seconds
     """What the apps told of their requests added up, minute by minute."""
+    roll_up_results: Seconds
+    """Results turned into spans and sums, which uptime and budgets are made from."""
     generate_reliability_report: Seconds
     """The report of the last full hour."""
     cleanup_old_dlq_messages: Seconds
@@ -81,7 +83,7 @@ class ScheduleSettings(Section):
     fold_dead_letter_ledger: Seconds
     """The ledger's deltas added up, and the books compared with the letters."""
     prune_history: Seconds
-    """Reports, and history of jobs, checks, breakers, levels, recovery and acts by hand, deleted in time."""
+    """Reports, sums, history of jobs, checks, breakers, levels, recovery, acts by hand: deleted in time."""
 
 
 class HealthSettings(Section):

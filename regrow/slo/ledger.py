@@ -54,7 +54,6 @@ class Sample:
     status: str
     interval: float
     latency: float = 0.0
-    maintenance: str | None = None
 
     @property
     def state(self) -> State:
@@ -180,9 +179,16 @@ def spans(
         _append(found, Span(begins, ends, sample.state))
         reached = ends
     _append(found, Span(reached, end, State.UNKNOWN))
-    masks = list(masks)
-    for mask in (*(m for m in masks if m.state is State.MAINTENANCE), *_paused(masks)):
-        found = _masked(found, mask)
+    return masked(found, masks)
+
+
+def masked(cut: Iterable[Span], masks: Iterable[Mask]) -> tuple[Span, ...]:
+    """The spans with this time set aside; maintenance first, then pauses in what is unknown still."""
+    found, masks = list(cut), list(masks)
+    for state in (State.MAINTENANCE, State.PAUSED):
+        for mask in masks:
+            if mask.state is state:
+                found = _masked(found, mask)
     return tuple(found)
 
 
@@ -213,10 +219,6 @@ def _in_order(samples: Iterable[Sample]) -> list[Sample]:
     severity = {state: number for number, state in enumerate(WORST_FIRST)}
     ordered = sorted(samples, key=lambda s: (s.at, -severity[s.state], s.interval))
     return [s for n, s in enumerate(ordered) if n + 1 == len(ordered) or ordered[n + 1].at != s.at]
-
-
-def _paused(masks: Iterable[Mask]) -> list[Mask]:
-    return [mask for mask in masks if mask.state is State.PAUSED]
 
 
 def _masked(cut: Iterable[Span], mask: Mask) -> list[Span]:

@@ -136,6 +136,13 @@ def _requests(summary: Summary) -> str:
     return f"{counted(summary['services'], 'service')}, {counted(summary['minutes'], 'minute')}"
 
 
+def _sums(summary: Summary) -> str:
+    if (behind := summary["behind"]) > 600:
+        return f"Catching up: {behind / 3600:.1f} h behind"
+    parts = ((summary["minutes"], "minutes"), (summary["hours"], "hours"), (summary["late"], "late results"))
+    return f"Added up {_nonzero(parts) or 'nothing new'}"
+
+
 def _nonzero(counts: Iterable[tuple[int, str]]) -> str:
     return ", ".join(f"{number(count)} {name}" for count, name in counts if count)
 
@@ -148,6 +155,7 @@ def _trends(summary: Summary) -> str:
 
 _WORDS: Mapping[str, Callable[[Summary], str]] = {
     "watch_trends": _trends,
+    "roll_up_results": _sums,
     "fold_request_counts": _requests,
     "health_check_monitoring": _health,
     "monitor_circuit_breakers": _breakers,

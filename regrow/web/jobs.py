@@ -34,6 +34,7 @@ _DESCRIPTIONS = {
     "generate_reliability_report": ("Reliability report", "Writes down whether the promises were kept."),
     "cleanup_old_dlq_messages": ("Settled letters", "Forgets dead letters settled long ago."),
     "fold_dead_letter_ledger": ("Ledger", "Compares the books with the dead letters that are there."),
+    "roll_up_results": ("Sums", "Adds up where the time of each check went, hour by hour."),
     "watch_trends": ("Early warnings", "Looks for latency and failure rates that will soon be too high."),
     "fold_request_counts": ("Requests", "Adds up what the apps told of their requests."),
     "prune_history": ("History", "Forgets results and runs past their keeping."),

@@ -195,6 +195,11 @@ def test_pruning_keeps_each_history_as_long_as_its_setting_says(each_engine: Eng
         "reports": 2,
         "recoveries": 0,
         "recovery_events": 0,
+        "incidents": 0,
+        "state_spans": 0,
+        "rollups_minute": 0,
+        "rollups_hour": 0,
+        "rollups_day": 0,
     }
     assert ages(each_engine, check_results.c.at) == [0, 2.9]
     assert ages(each_engine, job_runs.c.started_at) == [

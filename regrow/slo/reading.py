@@ -1,0 +1,137 @@
+"""Accounts, spans and latencies of any stretch of time: sums where there are any, results at the edges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from regrow.engine import Engine
+from regrow.latency_buckets import Buckets, bucket_of, merged
+from regrow.slo import ledger, store
+from regrow.slo.ledger import Ledger, Span, State
+from regrow.slo.masks import Masks
+from regrow.slo.rolled import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Marks,
+    ceiled,
+    floored,
+    overlap,
+    plan,
+    without_gaps,
+)
+
+STEPS = {"day": DAY, "hour": HOUR, "minute": MINUTE}
+_CHECKS_AT_ONCE = 500
+
+
+@dataclass
+class Reading:
+    """What one reading knows of the roll-up; for one answer. ``now``: when it was begun."""
+
+    engine: Engine
+    connection: sa.Connection
+    marks: Marks
+    first: dict[str, datetime]
+    pauses: store.Pauses
+    masks: Masks
+
+    def accounts(self, names: Sequence[str], start: datetime, end: datetime) -> dict[str, Ledger]:
+        """The account of each check over ``[start, end)``; of one that nobody knows all is unknown."""
+        found = dict.fromkeys(names, Ledger())
+        for level, begins, ends in plan(start, end, self.marks):
+            for some in _chunks(names):
+                for name, account in self._part(level, some, begins, ends).items():
+                    found[name] += account
+        return {
+            name: without_gaps(account, start, end, self._paused(name, start, end))
+            for name, account in found.items()
+        }
+
+    def spans(self, names: Sequence[str], start: datetime, end: datetime) -> dict[str, tuple[Span, ...]]:
+        """The spans of each check over ``[start, end)``: stored ones, and those of results not yet closed."""
+        middle = min(max(self.marks.hours, start), end)
+        raw = self._raw_spans(names, middle, end)
+        stored = store.spans(self.connection, names, floored(start, DAY), middle)
+        found = {}
+        for name in names:
+            known = [span for span in stored[name] if span.end > start]
+            cut = ledger.clipped([*known, *raw.get(name, ())], start, end)
+            found[name] = ledger.masked(cut, self._pause_masks(name, start, end))
+        return found
+
+    def latency(self, name: str, start: datetime, end: datetime) -> Buckets:
+        """The latencies of the probes that found a check up; edges finer than kept sums are left out."""
+        parts: list[Buckets] = []
+        for level, begins, ends in plan(start, end, self.marks):
+            if level in STEPS:
+                rows = store.rows_of(self.connection, STEPS[level], [name], begins, ends)
+                parts += [row.latency for row in rows[name]]
+            elif level == "raw":
+                for sample in store.samples(self.connection, [name], begins, ends)[name]:
+                    if begins <= sample.at and sample.state in {State.UP, State.DEGRADED}:
+                        parts.append({bucket_of(sample.latency): 1})
+        return merged(parts)
+
+    def _part(self, level: str, names: Sequence[str], start: datetime, end: datetime) -> dict[str, Ledger]:
+        if level in STEPS:
+            return store.sums(self.connection, STEPS[level], names, start, end)
+        if level == "span":
+            stored = store.spans(self.connection, names, floored(start, DAY), end)
+            return {
+                name: ledger.account(ledger.clipped(cut, start, end), (), start, end)
+                for name, cut in stored.items()
+                if cut
+            }
+        found = store.samples(self.connection, names, start, end)
+        return {name: ledger.ledger(found[name], start, end, self._masks(name, start, end)) for name in names}
+
+    def _raw_spans(self, names: Sequence[str], start: datetime, end: datetime) -> dict[str, tuple[Span, ...]]:
+        if start >= end:
+            return {}
+        found = store.samples(self.connection, names, start, end)
+        return {name: ledger.spans(found[name], start, end, self._masks(name, start, end)) for name in names}
+
+    def _masks(self, name: str, start: datetime, end: datetime) -> list[ledger.Mask]:
+        return self.masks.of(name, start, end, self.first.get(name), self.pauses.get(name, []))
+
+    def _pause_masks(self, name: str, start: datetime, end: datetime) -> list[ledger.Mask]:
+        return [
+            ledger.Mask(begins, ends, State.PAUSED)
+            for begins, ends in self._pauses_of(name, end)
+            if begins < end and ends > start
+        ]
+
+    def _paused(self, name: str, start: datetime, end: datetime) -> timedelta:
+        return overlap(self._pauses_of(name, end), start, end)
+
+    def _pauses_of(self, name: str, end: datetime) -> list[tuple[datetime, datetime]]:
+        """When it was switched off, and all the time before its first result."""
+        found = [(begins, end if ends is None else ends) for begins, ends in self.pauses.get(name, [])]
+        first = self.first.get(name)
+        return found if first is None else [(first - timedelta(days=3660), first), *found]
+
+
+def reading(engine: Engine, connection: sa.Connection, now: datetime) -> Reading:
+    """Begin to read. ``connection`` is a snapshot's."""
+    there = store.progress(connection)
+    settings = engine.settings
+    raw = now - timedelta(days=settings.health.retention_days)
+    marks = Marks(
+        minutes=there.minutes_until if there else raw,
+        hours=there.hours_until if there else raw,
+        raw=raw,
+        fine=ceiled(now - timedelta(days=settings.slo.minutes_days), MINUTE),
+        hourly=ceiled(now - timedelta(days=settings.slo.hours_days), HOUR),
+    )
+    return Reading(
+        engine, connection, marks, store.known(connection), store.pauses(connection), Masks(engine)
+    )
+
+
+def _chunks(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[n : n + _CHECKS_AT_ONCE] for n in range(0, len(names), _CHECKS_AT_ONCE)]
