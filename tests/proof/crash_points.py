@@ -32,7 +32,8 @@ import structlog
 from regrow.dead_letters import capturing, service
 from regrow.errors import RegrowError, TransitionRefusedError
 from tests.proof.cases import Case, Fate
-from tests.proof.house import Child, House
+from tests.proof.children import Child
+from tests.proof.house import House
 from tests.proof.steps import stop_me
 from tests.servers import MariaServer, RabbitServer, RedisServer
 

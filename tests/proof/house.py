@@ -12,7 +12,6 @@ import ctypes
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -20,7 +19,6 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +41,7 @@ from regrow.errors import TransitionRefusedError
 from regrow.settings import load_settings
 from tests.dead_letters.conftest import Post
 from tests.proof.cases import NOTE, SHOP, Case, Clock, Fate
+from tests.proof.children import Child, Steward
 from tests.proof.steps import Steps, count_everything, kill_me
 
 _plain_write = os.write  # before it is counted
@@ -439,76 +438,3 @@ def _run(app: celery.Celery, connection: Any, message: Any) -> None:
         app=app,
     )
     request.on_success(outcome)
-
-
-@dataclass
-class Child:
-    pid: int
-    _pipe: int
-    _steps: Steps
-    _status: int | None = None
-
-    def stopped(self) -> bool:
-        """Wait until it has stopped itself (True) or ended (False)."""
-        _, status = os.waitpid(self.pid, os.WUNTRACED)
-        if os.WIFSTOPPED(status):
-            return True
-        self._status = status
-        return False
-
-    def go_on(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
-
-    def wait(self) -> Fate:
-        with os.fdopen(self._pipe) as pipe:
-            told = [json.loads(line) for line in pipe]
-        if self._status is None:
-            _, self._status = os.waitpid(self.pid, 0)
-        said = [line["said"] for line in told if "said" in line]
-        steps, last = self._steps.passed, self._steps.last
-        if os.WIFSIGNALED(self._status) and os.WTERMSIG(self._status) == signal.SIGKILL:
-            return Fate(True, steps, last, said)
-        end = told[-1] if told else {}
-        if "value" not in end:
-            raise AssertionError(f"the child failed after {steps} steps ({last}):\n{end.get('error')}")
-        return Fate(False, steps, last, said, end["value"])
-
-
-class Steward:
-    """A child that lives on and does the work that nobody hurts: one method of the house at a time."""
-
-    def __init__(self, house: House) -> None:
-        self._ours, theirs = multiprocessing.Pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            self._ours.close()
-            try:
-                house.settle_in()
-                _serve(house, theirs)
-            finally:
-                os._exit(0)
-        theirs.close()
-
-    def __call__(self, name: str, *arguments: Any, **options: Any) -> Any:
-        self._ours.send((name, arguments, options))
-        value, error = self._ours.recv()
-        if error is not None:
-            raise AssertionError(f"{name}: {error}")
-        return value
-
-    def close(self) -> None:
-        self._ours.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
-
-
-def _serve(house: House, requests: Any) -> None:
-    while True:
-        try:
-            name, arguments, options = requests.recv()
-        except EOFError:
-            return
-        try:
-            requests.send((getattr(house, name)(*arguments, **options), None))
-        except Exception:
-            requests.send((None, traceback.format_exc()[-6000:]))

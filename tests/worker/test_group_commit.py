@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import celery
 import psutil
 import sqlalchemy as sa
-from kombu import Connection
+from kombu import Connection, Queue
 from kombu.common import QoS
 
 from regrow.database.session import Database
@@ -39,6 +39,14 @@ def waiting(around: Surroundings) -> int:
     with Connection(around.broker_url) as connection:
         declared = connection.channel().queue_declare(QUEUE, durable=True, auto_delete=False)
         return int(declared.message_count)
+
+
+def taken_out(around: Surroundings) -> set[int]:
+    """The numbers of what waits in the queue, which is empty then."""
+    with Connection(around.broker_url) as connection:
+        queue = Queue(QUEUE)(connection.channel())
+        messages = iter(lambda: queue.get(no_ack=True, accept=["json"]), None)
+        return {message.payload[1]["message"]["number"] for message in messages}
 
 
 def kept(around: Surroundings) -> list[int]:
@@ -223,7 +231,7 @@ def test_captures_in_hand_of_a_killed_or_stopped_worker_are_kept_once_by_the_nex
         ready(program)
         with no_commits(around):
             capture(around, 80)
-            eventually(lambda: waiting(around) == 0 and writing(program), what="all are in hand")
+            eventually(lambda: waiting(around) == 0 and writing(program), 40, what="all are in hand")
             program.signal(signal.SIGKILL)
             program.wait()
     assert kept(around) == []
@@ -232,15 +240,16 @@ def test_captures_in_hand_of_a_killed_or_stopped_worker_are_kept_once_by_the_nex
         eventually(lambda: kept(around) == list(range(80)), 40, what="the next worker has them")
         with no_commits(around):
             capture(around, 250, start=80)
-            eventually(lambda: writing(program) and waiting(around) < 150, what="many are in hand")
+            eventually(lambda: writing(program) and waiting(around) < 150, 40, what="many are in hand")
             program.signal(signal.SIGTERM)
-            eventually(lambda: program.says("drain.started"))
-        assert program.wait(30) == 0
+            eventually(lambda: program.says("drain.started"), 40)
+        assert program.wait(60) == 0
         assert not program.says("Traceback")
-    # What a child had was finished; what only waited for one is in the queue again.
+    # What a child had was finished; what only waited for one is in the queue again. (On a machine that stands
+    # still for longer than the visibility timeout, some may be both: the next worker knows them.)
     numbers = kept(around)
     assert len(numbers) == len(set(numbers)) > 80
-    assert waiting(around) == 330 - len(numbers)
+    assert set(numbers) | taken_out(around) == set(range(330))
 
 
 def test_while_the_database_is_away_captures_go_back_to_their_queue(
