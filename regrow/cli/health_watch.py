@@ -66,11 +66,14 @@ def _screen() -> Iterator[Callable[[Overview], None]]:
 
 
 class Lines:
-    """A line for each check at first, then one for each whose word, cause or maintenance has changed."""
+    """A line for each check at first, then one for each whose word, cause or maintenance has changed.
+
+    Likewise for all of them, and beat, which has them run.
+    """
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[object, ...]] = {}
-        self._verdict = ""
+        self._verdict: tuple[object, ...] = ()
 
     def show(self, seen: Overview) -> None:
         """Print what is new since the last time."""
@@ -81,9 +84,10 @@ class Lines:
                 click.echo(f"{at} {visible(check.name)} {check.word}: {visible(_why(check))}")
         for name in sorted(self._last.keys() - now.keys()):
             click.echo(f"{at} {visible(name)} is not declared any more")
-        if seen.status != self._verdict:
+        verdict = (seen.status, None if seen.beat is None else seen.beat.status)
+        if verdict != self._verdict:
             click.echo(f"{at} all: {seen.status}: {visible(seen.message)}")
-        self._last, self._verdict = dict(now), seen.status
+        self._last, self._verdict = dict(now), verdict
 
 
 def _rows(seen: Overview) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ import pytest
 from regrow.cli.health_watch import Lines
 from regrow.engine import Engine
 from regrow.health import service
+from regrow.health.checks import heartbeats
 from regrow.health.keeping import keep
 from regrow.health.rules import Declared, Result
 from tests.cli.conftest import Cli
@@ -46,7 +47,9 @@ def test_lines_tell_each_change_once(on_engine: Engine, capsys: pytest.CaptureFi
         said = [line.partition("Z ")[2] for line in capsys.readouterr().out.splitlines()]
         return [line for line in said if line.startswith(("disk", "all"))]
 
-    assert told() == ["disk unknown: has never run", "all: unknown: no check has run yet"]
+    disk, everything = told()
+    assert disk == "disk unknown: has never run"
+    assert everything.startswith("all: unknown: no check has run yet; beat: no beat has given a sign of life")
     found(on_engine, 4, disk="healthy")
     assert told()[0].startswith("disk healthy")
     found(on_engine, 3, disk="unhealthy")
@@ -54,6 +57,12 @@ def test_lines_tell_each_change_once(on_engine: Engine, capsys: pytest.CaptureFi
     found(on_engine, 2, disk="unhealthy")
     assert told()[0].startswith("disk unhealthy")
     assert told() == []
+    now = on_engine.clock().timestamp()
+    beat = {"at": now, "pid": 7, "node": "beat@one", "state": "running"}
+    heartbeats.keep(on_engine.redis, "beat", "one", beat, now)
+    (everything,) = told()
+    assert everything.startswith("all: unknown: "), "told though the word is the same: beat is there"
+    assert "beat: " not in everything
 
 
 def test_options_of_watch_go_with_nothing_else(cli: Cli, on_engine: Engine) -> None:

@@ -33,7 +33,7 @@ def probe(check, settings):
     """The finding, and that it came within the check's timeout (with room for a busy machine)."""
     began = time.monotonic()
     found = probe_of(check, settings)()
-    assert time.monotonic() - began < check.timeout + 1.5
+    assert time.monotonic() - began < check.timeout + 10
     return found
 
 

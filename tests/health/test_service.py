@@ -203,7 +203,7 @@ def test_with_a_frozen_redis_the_run_ends_and_the_database_has_the_results(own_r
     try:
         began = time.monotonic()
         summary = service.run_due(engine)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
     finally:
         own_redis.signal(signal.SIGCONT)
     assert list(summary["not_written"]) == ["redis"]
@@ -304,7 +304,7 @@ def test_a_hanging_check_does_not_keep_the_others_from_the_stores(
     engine = make_engine(redis_url, **config(disk="timeout = 0.5", memory=""))
     began = time.monotonic()
     summary = service.run_due(engine)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert (summary["ran"], summary["hanging"]) == (2, 1)
     assert {row["check_name"]: row["status"] for row in rows(engine)}["disk"] == "unhealthy"
     hang.set()

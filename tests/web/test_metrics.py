@@ -220,7 +220,7 @@ def test_what_a_guarded_call_did_is_served_once_its_process_has_told_it(
     assert 1 <= below <= made - 1, "all but the one that slept, unless this machine was busy"
     took = value(found, "circuit_breaker_response_time_sum", breaker="bank")
     assert took is not None
-    assert 0.02 <= took < 1
+    assert 0.02 <= took < 10
     refused = value(found, "circuit_breaker_rejected_total", breaker="bank")
     fell_back = value(found, "fallback_usage_total", service="bank")
     assert refused is not None

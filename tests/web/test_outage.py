@@ -31,7 +31,7 @@ ALL = [
     "/health/dlq",
     "/health/circuit-breakers",
 ]
-PATIENCE = reading.READ_SECONDS + 2.0
+PATIENCE = reading.READ_SECONDS + 10.0  # and room for a busy machine
 
 
 @pytest.fixture

