@@ -40,6 +40,7 @@ JOBS = (
     "roll_up_results",
     "watch_trends",
     "fold_request_counts",
+    "forecast_capacity",
     "prune_history",
 )
 

@@ -28,6 +28,7 @@ TASKS = {
     "watch_trends": "regrow.recovery.watch_trends",
     "fold_request_counts": "regrow.requests.fold_request_counts",
     "follow_incidents": "regrow.incidents.follow_incidents",
+    "forecast_capacity": "regrow.capacity.forecast_capacity",
     "cleanup_temp_files": "regrow.temp_files.cleanup_temp_files",
     "roll_up_results": "regrow.slo.roll_up_results",
     "generate_reliability_report": "regrow.reports.generate_reliability_report",

@@ -50,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "smoke": ("regrow.cli.smoke:smoke", "Try a running deployment from outside, as its users would."),
     "temp-files": ("regrow.cli.temp_files:temp_files", "Count the declared temp folders, or clean them now."),
     "reports": ("regrow.cli.reports:reports", "List, show or make reliability reports."),
+    "trends": ("regrow.cli.trends:trends", "Show where capacity goes, and when a disk will be full."),
     "config": ("regrow.cli.config:config", "Check or show the settings, secrets hidden."),
     "db": ("regrow.cli.db:db", "Upgrade the database, or say where it is."),
 }

@@ -7,12 +7,11 @@ are enough points over enough time, and when the rise is worth a word.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import combinations
-from statistics import median
+
+from regrow import lines
 
 LEAST_POINTS = 12
 LEAST_SHARE = 0.25
@@ -49,26 +48,11 @@ def warning(points: Sequence[Point], threshold: float, horizon: float) -> Trend 
     began = ordered[0].at
     series = [((point.at - began).total_seconds(), point.value) for point in ordered]
     span = series[-1][0]
-    if span < LEAST_SHARE * horizon or not _rises_surely([value for _, value in series]):
+    if span < LEAST_SHARE * horizon or lines.sureness([value for _, value in series]) < _Z:
         return None
-    slope = _slope(series)
-    value = median(value - slope * at for at, value in series) + slope * span
+    slope = lines.slope_of(series)
+    value = lines.level_at(series, slope, span)
     if slope <= 0 or value >= threshold or slope * span < LEAST_RISE * threshold:
         return None
     crosses_in = (threshold - value) / slope
     return Trend(value, slope * 3600, crosses_in, len(series)) if crosses_in <= horizon else None
-
-
-def _slope(series: Sequence[tuple[float, float]]) -> float:
-    """The median slope between all pairs of points, in units a second."""
-    slopes = [(v2 - v1) / (t2 - t1) for (t1, v1), (t2, v2) in combinations(series, 2) if t2 > t1]
-    return median(slopes) if slopes else 0.0
-
-
-def _rises_surely(values: Sequence[float]) -> bool:
-    """Whether later values are larger more often than chance would have it (Mann-Kendall, ties counted)."""
-    n = len(values)
-    score = sum((later > earlier) - (later < earlier) for earlier, later in combinations(values, 2))
-    ties = sum(count * (count - 1) * (2 * count + 5) for count in map(values.count, set(values)))
-    variance = (n * (n - 1) * (2 * n + 5) - ties) / 18
-    return variance > 0 and (score - 1) / math.sqrt(variance) >= _Z

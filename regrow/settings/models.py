@@ -72,6 +72,8 @@ class ScheduleSettings(Section):
     """Services behind open breakers tested; `recovery.probe_interval` says how often each one."""
     watch_trends: Seconds
     """Latency and failure rates looked at for early warnings."""
+    forecast_capacity: Seconds
+    """Trends looked for in the kept history; when a disk or the memory will be full."""
     fold_request_counts: Seconds
     """What the apps told of their requests added up, minute by minute."""
     roll_up_results: Seconds

@@ -143,6 +143,16 @@ def _sums(summary: Summary) -> str:
     return f"Added up {_nonzero(parts) or 'nothing new'}"
 
 
+def _capacity(summary: Summary) -> str:
+    looked_at, trends = counted(summary["looked_at"], "figure"), summary["trends"]
+    if not trends:
+        return f"{looked_at} looked at; no trend"
+    going = ", ".join(
+        f"{plain(str(one['kind']))} of {one['subject']} {one['direction']}" for one in trends[:3]
+    )
+    return f"{looked_at} looked at; {going}" + (f" and {len(trends) - 3} more" if len(trends) > 3 else "")
+
+
 def _nonzero(counts: Iterable[tuple[int, str]]) -> str:
     return ", ".join(f"{number(count)} {name}" for count, name in counts if count)
 
@@ -157,6 +167,7 @@ _WORDS: Mapping[str, Callable[[Summary], str]] = {
     "watch_trends": _trends,
     "roll_up_results": _sums,
     "fold_request_counts": _requests,
+    "forecast_capacity": _capacity,
     "health_check_monitoring": _health,
     "monitor_circuit_breakers": _breakers,
     "process_dead_letter_queue_batch": _redrive,

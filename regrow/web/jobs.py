@@ -37,6 +37,7 @@ _DESCRIPTIONS = {
     "roll_up_results": ("Sums", "Adds up where the time of each check went, hour by hour."),
     "watch_trends": ("Early warnings", "Looks for latency and failure rates that will soon be too high."),
     "fold_request_counts": ("Requests", "Adds up what the apps told of their requests."),
+    "forecast_capacity": ("Capacity", "Looks where it goes, and when a disk will be full."),
     "prune_history": ("History", "Forgets results and runs past their keeping."),
 }
 MAIN = JOBS[:5]

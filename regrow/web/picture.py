@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from regrow.breakers import BreakerStatus
+from regrow.capacity import service as capacity
+from regrow.capacity.service import Forecast
 from regrow.dead_letters.ledger import Ledger
 from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import Overview, Status
@@ -36,6 +38,15 @@ class Picture:
     reports: Fact[Sequence[ReportSummary]]
     notices: Sequence[Notice]
     level: Fact[LevelStatus]
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """Where capacity goes, by the last run of its job; None: nobody has looked lately."""
+        views = self.jobs.value if isinstance(self.jobs, Known) else ()
+        run = next((view.run for view in views if view.name == capacity.JOB), None)
+        if run is None or "looked_at" not in run.summary or self.at - run.started_at > capacity.STALE:
+            return None
+        return capacity.forecast_of(run.started_at, run.summary)
 
     @property
     def status(self) -> Status:

@@ -126,6 +126,7 @@ def test_every_job_in_the_list_is_one_that_beat_sends() -> None:
     assert set(JOBS) == set(TASKS) - {
         "due_checks",
         "evaluate_degradation",
+        "follow_incidents",
         "recover_services",
         "probe_open_services",
     }

@@ -87,6 +87,13 @@ RUNS: Mapping[str, tuple[int, float, str, Mapping[str, Any]]] = {
         {"dry_run": False, "scanned": 655, "removed": 243, "freed_bytes": 187_400_000, "errors": 0, "finished": True},
     ),
     "generate_reliability_report": (1830, 0.19, "succeeded", {}),
+    "forecast_capacity": (
+        400, 0.08, "succeeded",
+        {"looked_at": 9, "left_out": False, "fallbacks": {}, "trends": [
+            {"kind": "disk", "subject": "disk", "unit": "%", "direction": "rising", "why": "rising over 24 hours",
+             "points": 96, "days": 0.99, "now": 61.2, "per_day": 9.7, "low": 9.1, "high": 10.4, "limit": 100.0,
+             "full_in": 345600.0, "full_earliest": 322000.0, "full_latest": 368000.0}]},
+    ),
     "cleanup_old_dlq_messages": (30600, 0.05, "succeeded", {"purged": 38, "older_than_days": 7}),
 }  # fmt: skip
 

@@ -36,9 +36,9 @@ def checks(*statuses: Any, overall: Any = "healthy", required: bool = False) -> 
     return Known(Overview(overall, "", NOW, views))
 
 
-def runs(outcome: Any = "succeeded", age: float = 1.0, **summary: Any) -> Known[Any]:
-    at = NOW - timedelta(seconds=age)
-    latest = {job: JobRun(job, at, 0.1, outcome, summary, "host") for job in JOBS}
+def runs(outcome: Any = "succeeded", age: float = 1.0, late: Any = JOBS, **summary: Any) -> Known[Any]:
+    ages = {job: timedelta(seconds=age if job in late else 1.0) for job in JOBS}
+    latest = {job: JobRun(job, NOW - ages[job], 0.1, outcome, summary, "host") for job in JOBS}
     return Known(jobs.views(SETTINGS, latest, NOW, NOW))
 
 
@@ -124,7 +124,7 @@ def test_a_job_that_did_not_succeed_is_a_notice_with_its_reason(outcome: str, st
 
 
 def test_a_job_that_is_overdue_is_unknown_and_named() -> None:
-    notice, other = told(jobs=runs(age=200))
+    notice, other = told(jobs=runs(age=200, late=("health_check_monitoring", "watch_trends")))
     assert (notice.status, notice.what) == ("unknown", "Health checks: the job is overdue")
     assert other.what == "Early warnings: the job is overdue"
     assert notice.why == "it should run every minute. Are a worker and beat running?"

@@ -136,6 +136,12 @@ REDRIVE = dict.fromkeys(
         ("fold_request_counts", {"minutes": 2, "services": 1, "unreadable": 0}, "1 service, 2 minutes"),
         ("fold_request_counts", {"minutes": 0, "services": 0, "unreadable": 0}, "Nothing new of any app"),
         ("fold_request_counts", {"unreadable": 1}, "1 report of apps could not be read"),
+        ("forecast_capacity", {"looked_at": 4, "trends": []}, "4 figures looked at; no trend"),
+        (
+            "forecast_capacity",
+            {"looked_at": 4, "trends": [{"kind": "disk", "subject": "data", "direction": "rising"}]},
+            "4 figures looked at; disk of data rising",
+        ),
     ],
 )
 def test_a_summary_is_told_in_words(job: str, summary: dict[str, Any], words: str) -> None:

@@ -87,6 +87,7 @@ def test_the_overview_shows_the_scene_readably_and_without_a_complaint(
     assert page.locator(".jobs > .card").count() == 6
     assert page.locator(".checks tbody tr").count() == len(scene.SEEN)
     assert "Removed 243 files, freed 187.4 MB" in page.inner_text(".jobs")
+    assert "in 4 d" in page.inner_text("[aria-labelledby=capacity] tbody"), "when the disk is full"
     paper = style(page, "body", "backgroundColor")
     assert (luminance(paper) < 0.1) == (scheme == "dark")
     assert contrast(style(page, "body", "color"), paper) > 12
@@ -139,7 +140,7 @@ def test_the_structure_makes_sense_to_a_screen_reader(browser: Browser, address:
     assert all(after - before <= 1 for before, after in pairwise(levels))
     for role in ("banner", "navigation", "main", "contentinfo"):
         assert page.get_by_role(role).count() == 1, role
-    assert page.locator("table").count() == page.locator("table > caption").count() == 4
+    assert page.locator("table").count() == page.locator("table > caption").count() == 5
     assert page.locator("th:not([scope])").count() == 0
     assert page.locator("time:not([datetime])").count() == 0
     assert page.locator("svg:not([aria-hidden])").count() == 0
