@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -82,23 +82,23 @@ class History:
 
 def backtest(
     promise: Promise,
-    cut: Sequence[Span],
+    cuts: Sequence[Sequence[Span]],
     confirmed: Sequence[tuple[datetime, datetime]],
     start: datetime,
     end: datetime,
 ) -> Backtest:
     """The rules looked at each minute of ``[start, end)``, over spans that reach as far back as there are.
 
-    ``confirmed``: when the check was confirmed down.
+    ``cuts``: those of each of its checks, whose time adds up. ``confirmed``: when one was confirmed down.
     """
-    history = History(cut)
+    histories = [History(cut) for cut in cuts]
     open_: dict[Severity, list[datetime]] = {}
     fired: list[Fired] = []
-    for moment in _moments(cut, start, end):
+    for moment in _moments(_downtime(cuts), start, end):
         down = any(began <= moment < ended for began, ended in confirmed)
 
         def over(length: timedelta, moment: datetime = moment) -> Ledger:
-            return history.over(moment - length, moment)
+            return sum((h.over(moment - length, moment) for h in histories), Ledger())
 
         for severity in {one.severity for one in firing(promise, over, confirmed_down=down)}:
             stretch = open_.get(severity)
@@ -113,12 +113,17 @@ def backtest(
     return Backtest(promise.name, start, end, tuple(fired))
 
 
-def _moments(cut: Sequence[Span], start: datetime, end: datetime) -> list[datetime]:
+def _downtime(cuts: Iterable[Sequence[Span]]) -> list[Span]:
+    """The downtime of all of them, in order of its beginning."""
+    return sorted((s for cut in cuts for s in cut if s.state is State.DOWN), key=lambda s: s.start)
+
+
+def _moments(down: Sequence[Span], start: datetime, end: datetime) -> list[datetime]:
     """The minutes at which a short window can hold downtime; no rule fires at others."""
     found: list[datetime] = []
     moment = start
-    for span in cut:
-        if span.state is not State.DOWN or span.end + _REACH <= moment:
+    for span in down:
+        if span.end + _REACH <= moment:
             continue
         if span.start > moment:
             moment += STEP * -(-(span.start - moment) // STEP)

@@ -56,10 +56,10 @@ class Reading:
         """The spans of each check over ``[start, end)``: stored ones, and those of results not yet closed."""
         middle = min(max(self.marks.hours, start), end)
         raw = self._raw_spans(names, middle, end)
-        stored = store.spans(self.connection, names, floored(start, DAY), middle)
+        stored = store.spans(self.connection, names, floored(start, DAY), middle) if start < middle else {}
         found = {}
         for name in names:
-            known = [span for span in stored[name] if span.end > start]
+            known = [span for span in stored.get(name, ()) if span.end > start]
             cut = ledger.clipped([*known, *raw.get(name, ())], start, end)
             found[name] = ledger.masked(cut, self._pause_masks(name, start, end))
         return found

@@ -28,7 +28,7 @@ from regrow.database.tables import (
 )
 from regrow.latency_buckets import from_text, to_text
 from regrow.slo.ledger import Ledger, Sample, Span, State
-from regrow.slo.rolled import DAY, HOUR, MINUTE, Rolled
+from regrow.slo.rolled import DAY, HOUR, MINUTE, Rolled, floored
 
 TABLES = {MINUTE: rollups_minute, HOUR: rollups_hour, DAY: rollups_day}
 _MICROSECOND = timedelta(microseconds=1)
@@ -269,12 +269,28 @@ def sums(
     return {row["check_name"]: _account(row) for row in connection.execute(query).mappings()}
 
 
-def with_downtime(connection: sa.Connection, start: datetime, end: datetime) -> set[str]:
-    """The checks that were down at some time in the minutes of ``[start, end)``, in maintenance or not."""
+def with_downtime(
+    connection: sa.Connection, names: Sequence[str], start: datetime, hours: datetime, minutes: datetime
+) -> set[str]:
+    """The checks that were down at some time since ``start``, in maintenance or not.
+
+    Out of stored spans until ``hours``, and out of minutes from there until ``minutes``.
+    """
+    down = State.DOWN.value
+    stored = sa.select(state_spans.c.check_name).where(
+        state_spans.c.check_name.in_(names),
+        state_spans.c.starts_at >= floored(start, DAY),
+        state_spans.c.ends_at > start,
+        (state_spans.c.state == down) | (state_spans.c.beneath == down),
+    )
     table = rollups_minute
-    bad = (table.c.down > 0) | (table.c.masked_down > 0)
-    query = sa.select(table.c.check_name).where(table.c.at >= start, table.c.at < end, bad).distinct()
-    return set(connection.execute(query).scalars())
+    recent = sa.select(table.c.check_name).where(
+        table.c.check_name.in_(names),
+        table.c.at >= max(start, hours),
+        table.c.at < minutes,
+        (table.c.down > 0) | (table.c.masked_down > 0),
+    )
+    return set(connection.execute(sa.union(stored, recent)).scalars())
 
 
 def prune(database: Database, step: timedelta | None, before: datetime) -> int:

@@ -188,7 +188,7 @@ def month_with(*outages: tuple[float, float]) -> list[Span]:
 def test_a_backtest_counts_the_calls_of_a_month() -> None:
     cut = month_with((100, 0.5), (200, 10), (200.5, 5), (500, 10))
     down = [(s.start, s.end) for s in cut if s.state is State.DOWN]
-    found = backtest(PROMISE, cut, down, NOW - MONTH, NOW)
+    found = backtest(PROMISE, [cut], down, NOW - MONTH, NOW)
     assert found.pages == 2  # half a minute calls nobody; what begins again within the hour calls once
     assert found.count("critical") == 2
     assert found.count("low") == 2
@@ -198,7 +198,7 @@ def test_a_backtest_counts_the_calls_of_a_month() -> None:
 
 
 def test_a_backtest_pages_for_nothing_that_was_not_confirmed() -> None:
-    assert backtest(PROMISE, month_with((200, 10)), [], NOW - MONTH, NOW).pages == 0
+    assert backtest(PROMISE, [month_with((200, 10))], [], NOW - MONTH, NOW).pages == 0
 
 
 @given(

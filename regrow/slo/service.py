@@ -1,0 +1,271 @@
+"""What tasks, pages, alerts and the command line ask: accounts, how objectives stand, what burns.
+
+Each answer is read at one moment, out of one snapshot. StoreUnavailableError when the database is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from regrow.database.tables import check_changes, check_states
+from regrow.engine import Engine
+from regrow.errors import RegrowError
+from regrow.health.store import database_errors
+from regrow.latency_buckets import Buckets
+from regrow.slo import backtest as backtests
+from regrow.slo import burn, ledger, requests, store
+from regrow.slo import objectives as rules
+from regrow.slo.backtest import Backtest
+from regrow.slo.burn import TABLE, Burning, Remark
+from regrow.slo.declared import objectives
+from regrow.slo.ledger import Ledger, Span, State
+from regrow.slo.objectives import BURNS, Objective, Standing
+from regrow.slo.reading import Reading, reading
+from regrow.slo.reported import ReportedMinutes
+from regrow.slo.requests import RequestMinute
+from regrow.slo.rolled import DAY, HOUR, floored
+
+__all__ = [
+    "Backtest",
+    "Burning",
+    "ObjectiveError",
+    "Remark",
+    "Standing",
+    "Strip",
+    "account",
+    "accounts",
+    "backtest",
+    "burning",
+    "latency",
+    "lint",
+    "objectives",
+    "spans",
+    "standing",
+    "strips",
+]
+
+BACK = timedelta(days=30)
+"""How far a back-test looks back."""
+BUCKETS = 90
+
+
+class ObjectiveError(RegrowError):
+    """There is no such objective, or it is none of which this can be said; the message says which."""
+
+
+def account(engine: Engine, check: str, start: datetime, end: datetime) -> Ledger:
+    """Where the time of a check went over ``[start, end)`` (aware)."""
+    return accounts(engine, [check], start, end)[check]
+
+
+def accounts(engine: Engine, checks: Sequence[str], start: datetime, end: datetime) -> dict[str, Ledger]:
+    """The same of several, at the cost of about one; of one that nobody knows all is unknown."""
+    with _reading(engine, engine.clock()) as read:
+        return read.accounts(checks, start, end)
+
+
+def spans(
+    engine: Engine, checks: Sequence[str], start: datetime, end: datetime
+) -> dict[str, tuple[Span, ...]]:
+    """The stretches of one state each that fill ``[start, end)``, of each check."""
+    with _reading(engine, engine.clock()) as read:
+        return read.spans(checks, start, end)
+
+
+def latency(engine: Engine, check: str, start: datetime, end: datetime) -> Buckets:
+    """The latencies of the probes that found a check up, for ``regrow.latency_buckets.percentile``."""
+    with _reading(engine, engine.clock()) as read:
+        return read.latency(check, start, end)
+
+
+def standing(engine: Engine, now: datetime, names: Collection[str] | None = None) -> list[Standing]:
+    """How objectives stand (all, or these), in order of their names.
+
+    Their windows end now and begin with an hour: one of 30 days is up to an hour longer.
+    """
+    wanted = [
+        one for name, one in sorted(objectives(engine.settings).items()) if names is None or name in names
+    ]
+    with _reading(engine, now) as read:
+        told = _availability(read, [one for one in wanted if one.kind == "availability"], now)
+    told |= {
+        one.name: rules.of_requests(one, now, _measured(engine, one, now))
+        for one in wanted
+        if one.kind != "availability"
+    }
+    return [told[one.name] for one in wanted]
+
+
+def _availability(read: Reading, wanted: Sequence[Objective], now: datetime) -> dict[str, Standing]:
+    lengths = {one.window for one in wanted}
+    recent = {length: _sums(read, wanted, now, length) for length in {*BURNS, *lengths}}
+    return {
+        one.name: rules.of_availability(
+            one, now, recent[one.window][one.name], {length: recent[length][one.name] for length in BURNS}
+        )
+        for one in wanted
+    }
+
+
+def _sums(read: Reading, wanted: Sequence[Objective], now: datetime, length: timedelta) -> dict[str, Ledger]:
+    """The account of each objective's checks together, over the time until now."""
+    start = now - length
+    if length >= DAY:
+        start = floored(start, HOUR)
+    names = sorted({check for one in wanted for check in one.checks})
+    found = read.accounts(names, start, now)
+    return {one.name: rules.summed(found[check] for check in one.checks) for one in wanted}
+
+
+def _measured(engine: Engine, one: Objective, now: datetime) -> requests.Measured | None:
+    start = now - one.window
+    minutes: list[RequestMinute] = ReportedMinutes(engine.database).minutes(one.service, start, now)
+    if not minutes:
+        return None
+    end = max(start, floored(now, requests.MINUTE) - LAST_MINUTES)
+    if one.kind == "latency":
+        return requests.latency(minutes, start, end, one.target, one.limit or 0.0)
+    if one.kind == "error_rate":
+        return requests.error_rate(minutes, start, end, one.target)
+    assert one.hours is not None  # noqa: S101 - settings see to it
+    return requests.throughput(
+        minutes, requests.peak_hours(one.hours, one.zone, start, end), one.limit or 0.0
+    )
+
+
+LAST_MINUTES = timedelta(minutes=2)
+"""What applications reported of the last two minutes is still on its way."""
+
+
+def burning(engine: Engine, now: datetime) -> list[Burning]:
+    """Every burn rule that fires, of each objective the most severe first. Only of availability.
+
+    A page needs a check of it that is confirmed down; see ``regrow.slo.burn``.
+    """
+    wanted = [one for one in objectives(engine.settings).values() if one.kind == "availability"]
+    reach = max(rule.short for rule in TABLE)
+    with _reading(engine, now) as read:
+        names = sorted({check for one in wanted for check in one.checks})
+        marks = read.marks
+        bad = store.with_downtime(read.connection, names, now - reach, marks.hours, marks.minutes)
+        bad |= _down_since(read, names, max(marks.minutes, now - reach), now)
+        down = _confirmed(read.connection)
+        found: list[Burning] = []
+        for one in wanted:
+            if not bad.intersection(one.checks):  # nothing that a short window could hold
+                continue
+            confirmed = bool(down.intersection(one.checks))
+            found += burn.firing(one.promise, _over(read, one, now), confirmed_down=confirmed)
+    return found
+
+
+def _over(read: Reading, one: Objective, now: datetime) -> Callable[[timedelta], Ledger]:
+    known: dict[timedelta, Ledger] = {}
+
+    def over(length: timedelta) -> Ledger:
+        if length not in known:
+            parts = read.accounts(one.checks, now - length, now)
+            known[length] = one.counted(rules.summed(parts.values()))
+        return known[length]
+
+    return over
+
+
+def _down_since(read: Reading, names: Sequence[str], start: datetime, now: datetime) -> set[str]:
+    """The checks with downtime that is not rolled up yet."""
+    return {
+        name
+        for name, cut in read.spans(names, start, now).items()
+        if any(State.DOWN in {span.state, span.beneath} for span in cut)
+    }
+
+
+def _confirmed(connection: sa.Connection) -> set[str]:
+    query = sa.select(check_states.c.check_name).where(check_states.c.status == "unhealthy")
+    return set(connection.execute(query).scalars())
+
+
+def lint(engine: Engine) -> list[Remark]:
+    """What is amiss with the burn rules of the objectives that were declared, and with their data."""
+    found = [one for one in objectives(engine.settings).values() if one.declared]
+    empty = [
+        Remark(one.name, "refused", None, "all its checks are switched off: nothing will ever be known of it")
+        for one in found
+        if one.kind == "availability" and not one.checks
+    ]
+    told = [one.promise for one in found if one.kind == "availability" and one.checks]
+    return [*empty, *burn.lint(told)]
+
+
+def backtest(engine: Engine, now: datetime, names: Collection[str] | None = None) -> list[Backtest]:
+    """What the burn rules would have said over the last 30 days, of objectives of availability by name."""
+    start = now - BACK
+    found = []
+    with _reading(engine, now) as read:
+        for name, one in sorted(objectives(engine.settings).items()):
+            if one.kind != "availability" or (names is not None and name not in names):
+                continue
+            parts = read.spans(one.checks, start - _BEFORE, now)
+            cuts = parts if one.exclude_maintenance else {c: ledger.unmasked(s) for c, s in parts.items()}
+            confirmed = _confirmed_spans(read.connection, one.checks, now)
+            found.append(backtests.backtest(one.promise, tuple(cuts.values()), confirmed, start, now))
+    return found
+
+
+_BEFORE = max(rule.long for rule in TABLE)
+"""The first look of a back-test looks back as well."""
+
+
+def _confirmed_spans(
+    connection: sa.Connection, names: Sequence[str], now: datetime
+) -> list[tuple[datetime, datetime]]:
+    """When a check was confirmed down, as its changes tell."""
+    table = check_changes
+    query = (
+        sa.select(table.c.check_name, table.c.at, table.c.to_status)
+        .where(table.c.check_name.in_(names), table.c.kind == "status")
+        .order_by(table.c.check_name, table.c.number)
+    )
+    found: list[tuple[datetime, datetime]] = []
+    began: dict[str, datetime] = {}
+    for name, at, status in connection.execute(query):
+        if name in began:
+            found.append((began.pop(name), at))
+        if status == "unhealthy":
+            began[name] = at
+    return [*found, *((at, now) for at in began.values())]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The window of an objective in 90 parts, each in the worst state that any of its checks saw."""
+
+    start: datetime
+    end: datetime
+    states: tuple[State, ...]
+
+
+def strips(engine: Engine, now: datetime, names: Collection[str] | None = None) -> Mapping[str, Strip]:
+    """Strips of objectives of availability, by name."""
+    found = {}
+    with _reading(engine, now) as read:
+        for name, one in objectives(engine.settings).items():
+            if one.kind != "availability" or not one.checks or (names is not None and name not in names):
+                continue
+            start = now - one.window
+            cuts = read.spans(one.checks, start, now).values()
+            parts = [ledger.strip(cut, start, now, BUCKETS) for cut in cuts]
+            worst = tuple(min(states, key=ledger.WORST_FIRST.index) for states in zip(*parts, strict=True))
+            found[name] = Strip(start, now, worst)
+    return found
+
+
+@contextmanager
+def _reading(engine: Engine, now: datetime) -> Iterator[Reading]:
+    with database_errors(), engine.database.snapshot() as connection:
+        yield reading(engine, connection, now)
