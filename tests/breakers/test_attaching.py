@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from regrow.breakers.reporter import Reporter
@@ -95,6 +97,21 @@ def test_what_the_store_of_before_did_not_take_is_said_to_be_lost(reporter, monk
         reporter.attach(Fleet())
     lost = [line for line in caplog.records if line.message == "breakers.outcomes_lost"]
     assert [line.calls for line in lost] == [3]
+
+
+def test_a_key_that_was_let_go_and_is_made_anew_counts_all_the_same(reporter):
+    parent = CircuitBreaker("payments", reporter=reporter)
+    for _ in range(3):
+        tenant = parent.for_key("tenant")
+        reporter._turn_safely(tenant._cell)
+        tenant.call(int)
+        reporter._turn_safely(tenant._cell)
+        parent._keys._kept.clear()
+        del tenant
+        gc.collect()
+        reporter._drop_released()
+        assert "payments:tenant" not in reporter.known()
+    assert reporter.remote.apply("payments:tenant", None, Look()).breaker.successes == 3
 
 
 def test_a_trip_for_many_that_waited_for_it_goes_to_the_new_store(reporter, cells):
