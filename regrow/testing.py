@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,14 +22,12 @@ from regrow.retries import budget
 
 __all__ = ["Clock", "alone", "trip"]
 
-BEGINNING = 1_800_000_000.0
-
 
 class Clock:
     """Seconds that pass when somebody says so: by :meth:`advance`, or by waiting."""
 
     def __init__(self) -> None:
-        self.now = BEGINNING
+        self.now = time.monotonic()  # from where breakers of other reporters, on real time, are near
         self.pauses: list[float] = []
         """Seconds that retries have waited, each pause."""
         self._reporter: Reporter | None = None

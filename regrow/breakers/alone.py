@@ -24,7 +24,7 @@ def alone(seconds: Callable[[], float]) -> Iterator[Reporter]:
     reporter = process.process_reporter()
     cells, known = reporter.known(), dict(service._known)  # noqa: SLF001 - two halves of one thing
     listeners = {name: list(cell.listeners) for name, cell in cells.items()}
-    reporter.restart(None, MemoryStore(lambda: math.floor(seconds() * 1000)), inline=True)
+    reporter.restart(None, MemoryStore(lambda: math.floor(seconds() * 1000)), seconds=seconds)
     try:
         yield reporter
     finally:

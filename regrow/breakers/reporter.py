@@ -18,9 +18,10 @@ import secrets
 import socket
 import sys
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -34,7 +35,6 @@ from regrow.breakers.rules import (
 )
 from regrow.breakers.store import BreakerStore, MemoryStore
 from regrow.breakers.turns import Turns
-from regrow.clock import timer
 from regrow.configuration import configured
 from regrow.errors import SettingsError, StoreUnavailableError
 from regrow.pools import at_exit_of_pool_processes
@@ -62,6 +62,7 @@ class Reporter(Turns):
         self._cells: dict[str, Cell] = {}
         self._released: deque[Cell] = deque()
         self._riders: tuple[weakref.ref[Rider], ...] = ()
+        self._now = time.monotonic
         self._begin()
         _reporters.add(self)
 
@@ -122,7 +123,7 @@ class Reporter(Turns):
     def _made(self, name: str, config: BreakerConfig) -> Cell:
         cell = Cell(name, config, self.host)
         if self._away and self.remote is not None and (shard := self.remote.shard(name)) in self._away:
-            self._detach(cell, shard, timer.monotonic())
+            self._detach(cell, shard, self._now())
         self._cells[name] = cell
         return cell
 
@@ -203,12 +204,12 @@ class Reporter(Turns):
         """Somebody wants to know: bring the cell up to date, at once if that is local, else soon."""
         if self.is_local(cell):
             self.settle_inline(cell)
-        elif timer.monotonic() - cell.heard_at > LOOK_EVERY:
+        elif self._now() - cell.heard_at > LOOK_EVERY:
             self.wake()
 
     def seek_probe(self, cell: Cell) -> Probe | None:
         """A lease for a caller that the gate refuses, if this process has one at hand."""
-        now = timer.monotonic()
+        now = self._now()
         probe = cell.take_probe(now)
         if probe is not None:
             return probe
@@ -306,17 +307,22 @@ class Reporter(Turns):
             )
 
     def restart(
-        self, remote: BreakerStore | None, memory: MemoryStore | None = None, *, inline: bool = False
+        self,
+        remote: BreakerStore | None,
+        memory: MemoryStore | None = None,
+        *,
+        seconds: Callable[[], float] | None = None,
     ) -> None:
         """Begin anew on another store, as if nobody had called a breaker yet. Nobody may call one meanwhile.
 
-        ``memory``: what decides without ``remote``. ``inline``: without a thread; each decision is made by
-        the caller who brings it about, and by who calls :meth:`attend`.
+        ``memory``: what decides without ``remote``. ``seconds``: a clock to go by, and no thread; each
+        decision is made by the caller who brings it about, and by who calls :meth:`attend`.
         """
         self.close()
         self.remote, self.memory = remote, memory or MemoryStore()
         self._begin()
-        self._closed, self.idle = inline, not inline
+        self._now = seconds or time.monotonic
+        self._closed, self.idle = seconds is not None, seconds is None
         for cell in self._all_cells():
             cell.begin_anew()
 
@@ -324,7 +330,7 @@ class Reporter(Turns):
         """A turn for every breaker that needs one; in how many seconds the next one does, at the latest."""
         self._round()
         due = min((cell.due_at() for cell in self._all_cells()), default=math.inf)
-        return max(0.0, due - timer.monotonic())
+        return max(0.0, due - self._now())
 
     def after_fork(self) -> None:
         """In a child: locks, threads and sockets are the parent's; breakers go on from the same state."""
@@ -358,7 +364,7 @@ class Reporter(Turns):
         at_exit_of_pool_processes(self.flush, priority=100)
 
     def _run(self) -> None:
-        quiet_since = timer.monotonic()
+        quiet_since = self._now()
         while not self._closed:
             self._bell.clear()
             self._news.clear()
@@ -368,7 +374,7 @@ class Reporter(Turns):
             except Exception:
                 # A defect of ours must not end the reports of every breaker of the process.
                 logger.exception("breakers.reporter_failed")
-            now = timer.monotonic()
+            now = self._now()
             if worked:
                 quiet_since = now
             self._sleep(now, quiet=now - quiet_since > 10 * TICK)
@@ -383,22 +389,22 @@ class Reporter(Turns):
         )
         self._bell.wait(min(longest, max(COALESCE, due - now)))
         self.idle = False
-        pause = COALESCE - (timer.monotonic() - now)
+        pause = COALESCE - (self._now() - now)
         if pause > 0:
             self._news.wait(pause)
 
     def _round(self) -> bool:
         """A turn for every breaker that needs one; whether there was anything to say."""
         for shard, retry_at in list(self._away.items()):
-            if timer.monotonic() >= retry_at:
+            if self._now() >= retry_at:
                 self._try_to_return(shard)
-        now = timer.monotonic()
+        now = self._now()
         cells = self._all_cells()
         worked = any(cell.busy or cell.waiters or now < cell.wanted_until for cell in cells)
         due = [cell for cell in cells if self._needs_turn(cell, now)]
         self._send_ahead(due)
         for cell in due:
-            if self._needs_turn(cell, timer.monotonic()):
+            if self._needs_turn(cell, self._now()):
                 self._turn_safely(cell)
         self._drop_released()
         riders = self._due_riders()

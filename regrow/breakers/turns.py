@@ -13,7 +13,7 @@ import logging
 import math
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from regrow.breakers import quorum, rules
@@ -23,7 +23,6 @@ from regrow.breakers.events import log_transitions
 from regrow.breakers.listeners import announce
 from regrow.breakers.rules import AskProbe, Event, Look, RenewProbe, Report, Transition
 from regrow.breakers.store import BreakerStore, MemoryStore, Outcome, Step
-from regrow.clock import timer
 from regrow.errors import StoreUnavailableError
 
 logger = logging.getLogger("regrow.breakers")
@@ -38,6 +37,8 @@ class Turns:
     memory: MemoryStore
     name: str
     """This process, among all that report."""
+    _now: Callable[[], float]
+    """Seconds that pass, by the clock of this reporter."""
     _lock: threading.Lock
     _cells: dict[str, Cell]
     _away: dict[str, float]
@@ -86,10 +87,10 @@ class Turns:
 
     def _first_event(self, cell: Cell) -> Event:
         """What a turn of this breaker begins with."""
-        cell.attend(timer.monotonic())
+        cell.attend(self._now())
         if not cell.gate.heard:
             return Look()
-        self._gather(cell, timer.monotonic())
+        self._gather(cell, self._now())
         return cell.backlog[0].report if cell.backlog else Look()
 
     def _turn_safely(self, cell: Cell) -> None:
@@ -109,7 +110,7 @@ class Turns:
 
     def _turn(self, cell: Cell) -> list[Transition]:
         """Tell the store what is new, hear what it says. The caller holds ``cell.turn``."""
-        began = timer.monotonic()
+        began = self._now()
         cell.attend(began)
         store = self._store(cell)
         told: list[Transition] = []
@@ -131,7 +132,7 @@ class Turns:
         told += self._ask(cell, store)
         if cell.heard_at < began:
             told += self._step(cell, Look(), store).transitions
-        cell.serve_waiters(timer.monotonic())
+        cell.serve_waiters(self._now())
         return told
 
     def _gather(self, cell: Cell, now: float) -> Report | None:
@@ -171,7 +172,7 @@ class Turns:
                 cell.parked.append(probe)
 
     def _renewed(self, cell: Cell, probe: Probe, store: BreakerStore, *, parked: bool) -> bool:
-        asked = timer.monotonic()
+        asked = self._now()
         accepted = (
             self._step(cell, RenewProbe(probe.token, parked), store).accepted
             and cell.gate.epoch == probe.epoch
@@ -181,7 +182,7 @@ class Turns:
         return accepted
 
     def _ask(self, cell: Cell, store: BreakerStore) -> tuple[Transition, ...]:
-        now = timer.monotonic()
+        now = self._now()
         if cell.waiters:
             cell.wanted_until = max(cell.wanted_until, now + LEASE)
         if not cell.asks_for_probe(now):
@@ -201,12 +202,12 @@ class Turns:
         """The store's answer into the cell. A store that forgot is told first, and asked again."""
         if store.remote:
             if cell.lost_by(outcome):
-                for known in cell.last_known(timer.monotonic()):
+                for known in cell.last_known(self._now()):
                     store.apply(cell.name, cell.config, known, cell.host)
                 outcome = store.apply(cell.name, cell.config, event, cell.host)
-            cell.fleet, cell.fleet_at = outcome, timer.monotonic()
+            cell.fleet, cell.fleet_at = outcome, self._now()
             cell.adopt(outcome.declared)
-        cell.hear(outcome, timer.monotonic())
+        cell.hear(outcome, self._now())
         return outcome
 
     # Redis goes and comes back ------------------------------------------------------------------------
@@ -214,7 +215,7 @@ class Turns:
     def _lose(self, cell: Cell, shard: str, error: StoreUnavailableError) -> None:
         """Go on locally from the last state heard, with this breaker and all that are kept beside it."""
         with self._lock:
-            now = timer.monotonic()
+            now = self._now()
             if self.remote is None or cell.lost is not None:
                 return
             for other in list(self._cells.values()):
@@ -245,7 +246,7 @@ class Turns:
             if cells and self.remote is not None:
                 self.remote.apply(cells[0].name, None, Look())
         except StoreUnavailableError:
-            self._away[shard] = timer.monotonic() + RETRY_EVERY
+            self._away[shard] = self._now() + RETRY_EVERY
             return
         while not self._all_found(shard):
             self._bring_back(self._lost_with(shard))
@@ -264,7 +265,7 @@ class Turns:
             return True
 
     def _bring_back(self, cells: Sequence[Cell]) -> None:
-        oldest = timer.monotonic()
+        oldest = self._now()
         for cell in cells:
             with cell.turn:
                 self._gather(cell, oldest)  # outcomes under local epochs: into the backlog, as evidence

@@ -10,7 +10,6 @@ import pytest
 import regrow
 from regrow import testing
 from regrow.breakers import process
-from regrow.breakers.reporter import Reporter
 from tests.breakers.callers import Refused, breaker_threads, fail, fail_async
 from tests.waiting import eventually
 
@@ -156,10 +155,12 @@ def test_one_clock_a_process_and_none_that_goes_back(clock):
 
 def test_reporters_of_others_are_let_be(application, make_reporter):
     ours = regrow.CircuitBreaker("test-testing-theirs", reporter=make_reporter())
-    with testing.alone():
+    with testing.alone() as clock:
+        clock.advance(3_600)
         testing.trip(ours)
-        assert isinstance(ours._reporter, Reporter)
     assert ours.state == "open"
+    ours._reporter.close()
+    assert not ours._reporter._thread.is_alive(), "its thread goes by real time and ends at once"
 
 
 def test_a_probe_that_hangs_past_its_time_leaves_its_place_to_another(clock):
