@@ -27,6 +27,7 @@ from regrow.breakers.rules import Look, Transition
 from regrow.breakers.status import BreakerStatus, moment, own_name, own_statuses, status_of
 from regrow.breakers.store import BreakerStore, Outcome
 from regrow.database import Database
+from regrow.database.inserting import insert_new
 from regrow.database.retention import delete_older
 from regrow.database.tables import breaker_transitions as table
 from regrow.engine import Engine
@@ -215,7 +216,7 @@ def _write(
     """Write what is not there yet; how many rows were written, and how many of them follow a gap."""
     breaker, stream = found.outcome.breaker, found.stream
     rows = _rows(engine.database, name, stream, known)
-    insert = table.insert().prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite")
+    insert = insert_new(table)
 
     def work(connection: sa.Connection) -> list[dict[str, Any]]:
         order = told_by(breaker, stream, kept_orders(connection, name).get(name))

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from regrow.breakers.rules import Breaker, Order, OrderKind, Override, OverrideKind, Transition
 from regrow.breakers.status import moment
+from regrow.database.inserting import insert_new
 from regrow.database.tables import breaker_overrides as table
 
 _ORDERS = {
@@ -166,7 +167,7 @@ def keep(connection: sa.Connection, name: str, order: LastOrder) -> bool:
     older = sa.update(table).where(table.c.breaker == name, table.c.epoch < order.epoch).values(values)
     if connection.execute(older).rowcount:
         return True
-    insert = table.insert().prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite")
+    insert = insert_new(table)
     return bool(connection.execute(insert.values(breaker=name, **values)).rowcount)
 
 

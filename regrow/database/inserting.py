@@ -1,4 +1,4 @@
-"""Inserting many rows of one table at once, each value made ready for the driver by its column's type."""
+"""Inserting: many rows of one table at once, and what may be there already."""
 
 from __future__ import annotations
 
@@ -28,6 +28,15 @@ def insert_many(connection: sa.Connection, table: sa.Table, rows: Sequence[Mappi
         columns.append(_made_ready(kind.bind_processor(connection.dialect), values))
     statement = _statement(table, tuple(names), connection.dialect)
     connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
+
+
+def insert_new(table: sa.Table) -> sa.Insert:
+    """An insert that leaves alone what is there already, on every database. (SQLAlchemy knows MariaDB as a
+    dialect of its own when the URL says so.)"""
+    ignoring = sa.insert(table).prefix_with("OR IGNORE", dialect="sqlite")
+    for dialect in ("mysql", "mariadb"):
+        ignoring = ignoring.prefix_with("IGNORE", dialect=dialect)
+    return ignoring
 
 
 def _made_ready(process: Any, values: list[Any]) -> list[Any]:

@@ -20,6 +20,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from regrow.database.inserting import insert_new
 from regrow.database.tables import dead_letters, ledger_deltas, ledger_totals
 from regrow.dead_letters.rules import UNSETTLED, State
 
@@ -221,9 +222,7 @@ def _add_to_total(connection: sa.Connection, service: str, entry: Entry) -> None
         .values({name: ledger_totals.c[name] + getattr(entry, name) for name in _AMOUNTS})
     )
     if connection.execute(change).rowcount == 0:
-        first = sa.insert(ledger_totals).prefix_with("OR IGNORE", dialect="sqlite")
-        first = first.prefix_with("IGNORE", dialect="mysql").prefix_with("IGNORE", dialect="mariadb")
-        connection.execute(first.values(service=service, **dict.fromkeys(_AMOUNTS, 0)))
+        connection.execute(insert_new(ledger_totals).values(service=service, **dict.fromkeys(_AMOUNTS, 0)))
         connection.execute(change)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from regrow.database.inserting import insert_new
 from regrow.database.tables import capture_events, dead_letter_tombstones, dead_letters
 from regrow.dead_letters.rules import State
 from regrow.dead_letters.store import Newest
@@ -87,11 +88,11 @@ def bury_strays(
     strays = sorted({row.letter_id for row in seen if not row.known})
     if strays:
         # Another run may have found the same ones.
-        bury_them = sa.insert(dead_letter_tombstones).prefix_with("OR IGNORE", dialect="sqlite")
-        for dialect in ("mysql", "mariadb"):
-            bury_them = bury_them.prefix_with("IGNORE", dialect=dialect)
         nothing_else = {"generation": 1, "subject": "", "purged_at": now}
-        connection.execute(bury_them, [{"letter_id": letter_id, **nothing_else} for letter_id in strays])
+        connection.execute(
+            insert_new(dead_letter_tombstones),
+            [{"letter_id": letter_id, **nothing_else} for letter_id in strays],
+        )
     return Sought(len(strays), (seen[-1].received_at, seen[-1].event_id) if len(seen) == limit else None)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from regrow.database import Database
+from regrow.database.inserting import insert_new
 from regrow.database.retention import delete_older
 from regrow.database.tables import degradation_changes as changes
 from regrow.database.tables import degradation_orders as orders
@@ -68,15 +69,13 @@ def keep_order(connection: sa.Connection, order: Order) -> bool:
     older = sa.update(orders).where(orders.c.scope == EVERYTHING, orders.c.revision < order.revision)
     if connection.execute(older.values(values)).rowcount:
         return True
-    insert = orders.insert().prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite")
+    insert = insert_new(orders)
     return bool(connection.execute(insert.values(scope=EVERYTHING, **values)).rowcount)
 
 
 def keep_changes(connection: sa.Connection, told: Sequence[Change]) -> list[Change]:
     """Write changes down; those that were not there yet."""
-    insert = (
-        changes.insert().prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite")
-    )
+    insert = insert_new(changes)
     return [change for change in told if connection.execute(insert.values(_row(change))).rowcount]
 
 

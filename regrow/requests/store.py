@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from regrow.database import Database
+from regrow.database.inserting import insert_new
 from regrow.database.retention import delete_older
 from regrow.database.tables import request_rollups as table
 from regrow.engine import Engine
@@ -52,10 +53,7 @@ def _write(connection: sa.Connection, rollups: Sequence[Rollup]) -> int:
     new = [_values(one) for one in rollups if _key(one) not in known]
     grown = [one for one in rollups if (have := known.get(_key(one))) and have < (one.count, one.heard)]
     if new:
-        insert = (
-            table.insert().prefix_with("IGNORE", dialect="mysql").prefix_with("OR IGNORE", dialect="sqlite")
-        )
-        connection.execute(insert, new)
+        connection.execute(insert_new(table), new)
     if grown:
         less = sa.or_(
             table.c["count"] < sa.bindparam("its_count"),

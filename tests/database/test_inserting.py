@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from regrow.database import Database
 from regrow.database.columns import Blob, UtcDateTime, key
-from regrow.database.inserting import insert_many
+from regrow.database.inserting import insert_many, insert_new
 
 metadata = sa.MetaData()
 things = sa.Table(
@@ -64,3 +64,17 @@ def test_what_a_column_refuses_is_refused(database: Database) -> None:
     with database.snapshot() as connection:
         assert connection.execute(sa.select(things)).all() == []
     database.close()
+
+
+def test_what_is_there_already_is_left_alone(database: Database) -> None:
+    for note in ("first", "second"):
+        with database.transaction() as connection:
+            connection.execute(insert_new(things).values(id="1", headers={}, note=note))
+    with database.snapshot() as connection:
+        assert connection.execute(sa.select(things.c.note)).scalars().all() == ["first"]
+    database.close()
+
+
+@pytest.mark.parametrize("url", ["mysql+pymysql://h/d", "mariadb+pymysql://h/d", "sqlite://"])
+def test_every_dialect_is_told_to_ignore_them(url: str) -> None:
+    assert "IGNORE" in str(insert_new(things).compile(dialect=sa.create_engine(url).dialect))

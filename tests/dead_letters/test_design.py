@@ -38,6 +38,7 @@ PROMISES = {
     "without it a live letter is seen again": "dead_letters.test_service:test_another_failure_of_a_live_message_is_seen_again_not_doubled",
     "and a settled one becomes the next generation": "dead_letters.test_service:test_a_message_that_fails_again_after_it_was_settled_is_a_new_generation",
     "key tombstones outlive the longest spool age": "dead_letters.test_retention:test_events_of_purged_letters_are_known_until_no_spool_can_hold_them",
+    "also of letters that an older version purges in an upgrade": "dead_letters.test_tombstones:test_letters_that_an_older_worker_purges_during_an_upgrade_are_found_remembered_and_forgotten",
     "a generation cap ends loops": "dead_letters.test_service:test_a_message_that_keeps_coming_back_ends_in_quarantine",
     # A letter
     "origin, correlation, trace and code version are kept": "dead_letters.test_service:test_where_a_message_came_from_is_kept_with_its_letter",
@@ -75,6 +76,8 @@ PROMISES = {
     "nor does one that takes no file for what is no letter": "worker.test_dead_letter_queues:test_a_disk_that_takes_no_file_holds_the_message_and_gives_it_back_to_nobody",
     "broken bodies and unknown tasks are captured as bytes": "worker.test_consumer:test_poison_is_captured_whole_and_acknowledged_and_the_worker_goes_on",
     "the library core needs no Celery": "worker.test_install:test_an_app_needs_celery_and_redis_and_nothing_else",
+    "nor does it hold up what came in the same message": "dead_letters.test_tasks:test_on_a_full_disk_one_of_many_that_needs_a_file_holds_up_none_of_the_others",
+    "nor in the same parcel of a spool": "dead_letters.test_receipts:test_on_a_full_disk_a_parcel_waits_and_holds_up_none_of_its_captures",
     # Classes
     "classes by registry, never by substring": "dead_letters.test_classes:test_names_are_matched_whole",
     "the app's hook comes first": "dead_letters.test_classes:test_the_apps_own_word_comes_first",
