@@ -31,6 +31,7 @@ from regrow.jobs import JobRun
 from regrow.recovery.service import STATES as RECOVERY_STATES
 from regrow.recovery.service import ServiceStatus
 from regrow.retries import counting as retries
+from regrow.slo.objectives import Standing
 from regrow.version import __version__
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -90,6 +91,7 @@ class Readings:
     breakers: Sequence[BreakerStatus] | None
     level: LevelStatus | None
     recovery: Sequence[ServiceStatus] | None
+    objectives: Sequence[Standing] | None
     counters: Counts | None
     dead_letters: LetterCounts | None
     ledger: Ledger | None
@@ -143,6 +145,8 @@ def _of_all(readings: Readings, now: datetime) -> Iterator[Metric]:
         yield from _of_level(readings.level)
     if readings.recovery is not None:
         yield from _of_recovery(readings.recovery)
+    if readings.objectives is not None:
+        yield from _of_objectives(readings.objectives)
     if readings.dead_letters is not None:
         yield from _of_letters(readings.dead_letters, now)
     if readings.ledger is not None:
@@ -265,6 +269,45 @@ def _of_recovery(services: Iterable[ServiceStatus]) -> Iterator[Metric]:
             state.add_metric([service.name, word], float(service.state == word))
         attempts.add_metric([service.name], service.attempts if service.down_since else 0)
     yield from (state, attempts)
+
+
+def _of_objectives(standings: Iterable[Standing]) -> Iterator[Metric]:
+    """What is not known has no series: neither 0 nor 1 would be true."""
+    names = ["objective", "kind"]
+    target = GaugeMetricFamily("regrow_slo_target", "The share that is promised, 0 to 1.", labels=names)
+    met = GaugeMetricFamily("regrow_slo_met", "1: kept, 0: missed; no series while not known.", labels=names)
+    uptime = GaugeMetricFamily(
+        "regrow_slo_uptime", "Uptime of known time over the objective's window.", labels=["objective"]
+    )
+    coverage = GaugeMetricFamily(
+        "regrow_slo_coverage", "The share of its time in which somebody looked.", labels=["objective"]
+    )
+    left = GaugeMetricFamily(
+        "regrow_slo_budget_remaining",
+        "The share of the error budget that is left; below 0: overspent.",
+        labels=["objective"],
+    )
+    burn = GaugeMetricFamily(
+        "regrow_slo_burn_rate",
+        "How many times too fast the budget was spent over the time until now.",
+        labels=["objective", "over"],
+    )
+    for one in standings:
+        name, kind = one.objective.name, one.objective.kind
+        target.add_metric([name, kind], one.objective.target)
+        if one.met is not None:
+            met.add_metric([name, kind], float(one.met))
+        if one.account is None or one.budget is None:
+            continue
+        coverage.add_metric([name], one.account.coverage)
+        if one.account.uptime is not None:
+            uptime.add_metric([name], one.account.uptime)
+        if one.budget.remaining is not None:
+            left.add_metric([name], one.budget.remaining)
+        for length, rate in sorted(one.burns.items()):
+            if rate is not None:
+                burn.add_metric([name, f"{length.total_seconds() / 3600:g}h"], rate)
+    yield from (target, met, uptime, coverage, left, burn)
 
 
 def _of_letters(letters: LetterCounts, now: datetime) -> Iterator[Metric]:

@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "smoke": ("regrow.cli.smoke:smoke", "Try a running deployment from outside, as its users would."),
     "temp-files": ("regrow.cli.temp_files:temp_files", "Count the declared temp folders, or clean them now."),
+    "slo": ("regrow.cli.slo:slo", "Show objectives and their error budgets; judge their burn alerts."),
     "reports": ("regrow.cli.reports:reports", "List, show or make reliability reports."),
     "trends": ("regrow.cli.trends:trends", "Show where capacity goes, and when a disk will be full."),
     "config": ("regrow.cli.config:config", "Check or show the settings, secrets hidden."),

@@ -37,6 +37,7 @@ from regrow.web import (
     reliability,
     reports,
     sign_in,
+    slos,
     status,
 )
 from regrow.web.access import DetailOnly, Door, SignInWantedError
@@ -87,6 +88,7 @@ def create_app(engine: Engine, drain: Drain | None = None, *, drain_on_signals: 
         metrics,
         status,
         reports,
+        slos,
         overview,
         sign_in,
     ):

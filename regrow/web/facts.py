@@ -31,6 +31,9 @@ from regrow.recovery import service as recoveries
 from regrow.recovery.service import ServiceStatus
 from regrow.reports import service as reports
 from regrow.reports.service import ReportRow, ReportSummary
+from regrow.slo import service as slo
+from regrow.slo.objectives import Standing
+from regrow.slo.service import Strip
 
 
 def overview(engine: Engine) -> Overview:
@@ -111,6 +114,19 @@ def latest_uptime(engine: Engine) -> Mapping[str, Any]:
         for check in told["checks"]
     }
     return {"period": told["period"], "checks": checks}
+
+
+def standings(engine: Engine) -> Sequence[Standing]:
+    """How every objective stands."""
+    return slo.standing(engine, engine.clock())
+
+
+def objectives(engine: Engine) -> Sequence[tuple[Standing, Strip | None]]:
+    """The same with the strip of each window, declared ones first."""
+    now = engine.clock()
+    strips = slo.strips(engine, now)
+    found = sorted(slo.standing(engine, now), key=lambda one: not one.objective.declared)
+    return [(one, strips.get(one.objective.name)) for one in found]
 
 
 def counts(engine: Engine) -> Mapping[str, Mapping[counters.Labels, int]]:

@@ -18,7 +18,7 @@ router = APIRouter(tags=["metrics"])
 @router.get("/metrics", dependencies=[DetailOnly], response_class=Response)
 async def scrape(reader: TheReader, since: TheStart) -> Response:
     """Always 200 with what is known; a store that is away leaves its series out (regrow_scrape_errors)."""
-    (checks, breakers, counts, letters, ledger, runs), level, recovery = await asyncio.gather(
+    (checks, breakers, counts, letters, ledger, runs), level, recovery, objectives = await asyncio.gather(
         asyncio.gather(
             reader.read(facts.overview),
             reader.read(facts.breakers),
@@ -29,12 +29,14 @@ async def scrape(reader: TheReader, since: TheStart) -> Response:
         ),
         reader.read(facts.level),
         reader.read(facts.recovery),
+        reader.read(facts.standings),
     )
     readings = metrics.Readings(
         checks=known(checks, None),
         breakers=known(breakers, None),
         level=known(level, None),
         recovery=known(recovery, None),
+        objectives=known(objectives, None),
         counters=known(counts, None),
         dead_letters=known(letters, None),
         ledger=known(ledger, None),

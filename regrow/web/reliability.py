@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from regrow.breakers import OrderKind, by_hand
 from regrow.drain.record import Course
 from regrow.errors import StoreUnavailableError
+from regrow.slo import wording
 from regrow.web import facts
 from regrow.web.access import ActOnly, DetailOnly, address_of
 from regrow.web.answers import Reason, TheDrain, TheReader
@@ -31,17 +32,21 @@ ENDS_SHOWN = 20
 @router.get("", dependencies=[DetailOnly])
 async def reliability(reader: TheReader, drain: TheDrain) -> JSONResponse:
     """Always 200: it tells, ``/health`` judges. What could not be read says why."""
-    checks, breakers, recovery, drains, uptime = await asyncio.gather(
+    checks, breakers, recovery, drains, uptime, standings = await asyncio.gather(
         reader.read(facts.overview),
         reader.read(facts.breakers),
         reader.read(facts.recovery),
         reader.read(facts.drains),
         reader.read(facts.latest_uptime),
+        reader.read(facts.standings),
     )
     body = {
         "status": overall(checks),
         "uptime_target": reader.engine.settings.reports.uptime_target,
         "uptime": uptime.value if isinstance(uptime, Known) else uptime.as_json(),
+        "objectives": standings.as_json()
+        if isinstance(standings, Unknown)
+        else [wording.standing_json(one) for one in standings.value],
         "circuit_breakers": breakers_json(breakers),
         "auto_recovery": recovery_json(recovery),
         "drain": {"this_process": drain_json(drain), **_drains(drains)},

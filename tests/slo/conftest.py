@@ -13,6 +13,7 @@ from regrow.engine import Engine
 from regrow.health.rules import Result
 from regrow.health.store import KeptResults
 from regrow.settings import Settings
+from tests.cli.conftest import cli  # noqa: F401 - a fixture
 
 START = datetime(2026, 3, 10, 6, tzinfo=UTC)
 
@@ -47,10 +48,10 @@ class Past:
 def settings_with(make_settings: Callable[..., Settings], tmp_path: Path) -> Callable[..., Settings]:
     """Settings of the production profile's intervals with this text over them."""
 
-    def make(text: str = "", database_url: str = "") -> Settings:
+    def make(text: str = "", database_url: str = "", **environ: str) -> Settings:
         file = tmp_path / "slo.toml"
         file.write_text(text)
-        return make_settings(database_url=database_url, REGROW_CONFIG=str(file))
+        return make_settings(database_url=database_url, REGROW_CONFIG=str(file), **environ)
 
     return make
 
