@@ -122,8 +122,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _check(check: Check, facts: Facts, target: float) -> dict[str, Any]:
-    cut = ledger.spans(check.samples, facts.start, facts.end)
-    account = ledger.account(cut, check.samples, facts.start, facts.end)
+    cut, account = check.cut, check.account
     outages = ledger.outages(cut)
     low, high = account.bounds
     buckets = ledger.strip(cut, facts.start, facts.end, BUCKETS)
@@ -143,6 +142,8 @@ def _check(check: Check, facts: Facts, target: float) -> dict[str, Any]:
             "degraded": account.degraded.total_seconds(),
             "down": account.down.total_seconds(),
             "unknown": account.unknown.total_seconds(),
+            "maintenance": account.maintenance.total_seconds(),
+            "paused": account.paused.total_seconds(),
         },
         "probes": account.probes,
         "outages": len(outages),

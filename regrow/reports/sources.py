@@ -22,7 +22,8 @@ from regrow.engine import Engine
 from regrow.jobs import JOBS
 from regrow.reports.rules import Transition
 from regrow.settings import CheckSettings
-from regrow.slo.ledger import Sample
+from regrow.slo.ledger import Ledger, Span
+from regrow.slo.reading import reading
 
 RESOURCES = ("disk", "memory", "cpu")
 """Kinds of checks whose results carry a percentage in ``data``."""
@@ -37,7 +38,7 @@ CLEAN_UP = {
 
 @dataclass(frozen=True)
 class Check:
-    """One check: its samples (with the last one before the period) and its last word within the period.
+    """One check: where its time went, in sum and in order, and its last word within the period.
 
     ``kind`` and ``required`` are None for a check that is no longer declared.
     """
@@ -45,7 +46,8 @@ class Check:
     name: str
     kind: str | None
     required: bool | None
-    samples: tuple[Sample, ...]
+    account: Ledger
+    cut: tuple[Span, ...]
     last_message: str | None = None
 
 
@@ -122,7 +124,7 @@ def read_facts(engine: Engine, start: datetime, end: datetime) -> Facts:
         return Facts(
             start=start,
             end=end,
-            checks=_checks(connection, declared, start, end),
+            checks=_checks(connection, engine, declared, start, end),
             resources=_resources(connection, declared, start, end),
             breakers=_breakers(connection, start, end),
             jobs=_jobs(connection, start, end),
@@ -149,46 +151,45 @@ def _levels(
 
 
 def _checks(
-    connection: sa.Connection, declared: Mapping[str, CheckSettings], start: datetime, end: datetime
+    connection: sa.Connection,
+    engine: Engine,
+    declared: Mapping[str, CheckSettings],
+    start: datetime,
+    end: datetime,
 ) -> tuple[Check, ...]:
-    columns = (
-        check_results.c.check_name,
-        check_results.c.at,
-        check_results.c.status,
-        check_results.c.interval,
-    )
-    within = sa.select(*columns).where(check_results.c.at >= start, check_results.c.at < end)
-    samples: dict[str, list[Sample]] = {name: [] for name in declared}
-    for row in connection.execute(within):
-        samples.setdefault(row.check_name, []).append(Sample(row.at, row.status, row.interval))
-    found = []
-    for name in sorted(samples):
-        earlier = connection.execute(
-            sa.select(*columns)
-            .where(check_results.c.check_name == name, check_results.c.at < start)
-            .order_by(check_results.c.at.desc())
-            .limit(1)
-        ).one_or_none()
-        before = [Sample(earlier.at, earlier.status, earlier.interval)] if earlier else []
-        check = declared.get(name)
-        ordered = (*before, *sorted(samples[name], key=lambda sample: sample.at))
-        found.append(
-            Check(
-                name=name,
-                kind=check.kind if check else None,
-                required=check.required if check else None,
-                samples=ordered,
-                last_message=_last_message(connection, name, ordered[-1].at) if samples[name] else None,
-            )
+    """The declared checks, and any other that somebody looked at in the period."""
+    read = reading(engine, connection, engine.clock())
+    words = _last_messages(connection, start, end)
+    names = sorted({*declared, *read.first, *words})
+    accounts, cuts = read.accounts(names, start, end), read.spans(names, start, end)
+    return tuple(
+        Check(
+            name=name,
+            kind=declared[name].kind if name in declared else None,
+            required=declared[name].required if name in declared else None,
+            account=accounts[name],
+            cut=cuts[name],
+            last_message=words.get(name),
         )
-    return tuple(found)
-
-
-def _last_message(connection: sa.Connection, name: str, at: datetime) -> str | None:
-    query = sa.select(check_results.c.message).where(
-        check_results.c.check_name == name, check_results.c.at == at
+        for name in names
+        if name in declared or name in words or accounts[name].probes
     )
-    return connection.execute(query).scalar_one_or_none()
+
+
+def _last_messages(connection: sa.Connection, start: datetime, end: datetime) -> dict[str, str]:
+    """What the last result of each check in the period said."""
+    within = sa.and_(check_results.c.at >= start, check_results.c.at < end)
+    newest = (
+        sa.select(check_results.c.check_name, sa.func.max(check_results.c.at).label("at"))
+        .where(within)
+        .group_by(check_results.c.check_name)
+        .subquery()
+    )
+    query = sa.select(check_results.c.check_name, check_results.c.message).join(
+        newest,
+        sa.and_(check_results.c.check_name == newest.c.check_name, check_results.c.at == newest.c.at),
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _resources(

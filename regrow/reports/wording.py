@@ -8,7 +8,7 @@ from typing import Any
 # Shape and word besides colour: a strip must be readable in black and white.
 SIGNS = {"u": "█", "g": "▄", "d": "✕", "x": "░", "m": "·", "p": "-"}
 NAMES = {"u": "up", "g": "degraded", "d": "down", "x": "unknown", "m": "maintenance", "p": "paused"}
-LEGEND = "█ up, ▄ degraded, ✕ down, ░ unknown (nobody looked)"
+LEGEND = "█ up, ▄ degraded, ✕ down, ░ unknown (nobody looked), · maintenance, - paused"
 
 
 RECOVERY_TITLES = (

@@ -16,6 +16,7 @@ from regrow.reports.render_html import content_security_policy, html
 from regrow.reports.render_markdown import escaped, markdown
 from regrow.reports.rules import Transition
 from regrow.reports.sources import Check, Facts, Job, Resource, ServiceRecovery, Snapshot
+from regrow.slo import ledger
 from regrow.slo.ledger import Sample, State
 
 START = datetime(2026, 3, 1, 11, tzinfo=UTC)
@@ -29,10 +30,11 @@ def report(name: str = "redis", states: str = "u") -> dict[str, Any]:
         Sample(START + timedelta(minutes=minute), words[states[minute * len(states) // 60]], 60.0)
         for minute in range(60)
     )
+    cut = ledger.spans(samples, START, END)
     facts = Facts(
         start=START,
         end=END,
-        checks=(Check(name, "redis", True, samples, name),),
+        checks=(Check(name, "redis", True, ledger.account(cut, samples, START, END), cut, name),),
         resources=(Resource(name, "disk", 40.0, 60.0, name),),
         breakers={name: (Transition(name, START + timedelta(minutes=1), "closed", name),)},
         jobs=(Job(name, {"succeeded": 2, name: 1}, 1.5, START, name, name), Job("prune_history")),

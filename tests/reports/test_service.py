@@ -152,7 +152,14 @@ def test_a_report_tells_what_the_rows_of_its_hour_say(each_engine: Engine, clock
     payments = check_named(report, "payments")
     assert payments["uptime"] == 0.95
     assert payments["words"] == "95%"
-    assert payments["seconds"] == {"up": 3420.0, "degraded": 0.0, "down": 180.0, "unknown": 0.0}
+    assert payments["seconds"] == {
+        "up": 3420.0,
+        "degraded": 0.0,
+        "down": 180.0,
+        "unknown": 0.0,
+        "maintenance": 0.0,
+        "paused": 0.0,
+    }
     assert payments["target_met"] is False
     assert (payments["kind"], payments["last_message"]) == (None, "payments is healthy")
     assert check_named(report, "redis")["words"] == "100%"
