@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import time
@@ -13,6 +14,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
+from regrow.health.store import LiveResults
 from tests.acceptance.local_stack import LocalStack, are_gone
 from tests.waiting import eventually
 
@@ -54,12 +56,17 @@ def heart(stack: LocalStack, kind: str, pid: int) -> dict[str, object] | None:
     return None
 
 
-def test_ready_means_that_page_worker_and_beat_are_up(stack: LocalStack) -> None:
+def test_ready_means_that_all_are_up_and_the_checks_have_been_looked_at(stack: LocalStack) -> None:
     assert stack.get("/health/live") == 200
     for kind in ("worker", "beat"):
         beat = heart(stack, kind, stack.child(kind).pid)
         assert beat is not None
         assert beat["state"] in {"running", "standby"}
+    looked_at = set(LiveResults(stack.redis(), 1, 60).latest())
+    said_not_to_be = set(
+        re.findall(r"[\w-]+", stack.said().partition("not known yet: ")[2].partition(";")[0])
+    )
+    assert {"redis", "database", "celery-worker", "celery-beat"} <= looked_at | said_not_to_be
 
 
 def test_other_programs_join_with_stack_env_and_the_printed_key(stack: LocalStack) -> None:

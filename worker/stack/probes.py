@@ -12,6 +12,8 @@ from collections.abc import Callable
 import psutil
 import redis
 
+from regrow.engine import Engine
+from regrow.health import service as health
 from regrow.health.checks import heartbeats
 from worker.stack.ports import LOOPBACK
 from worker.stack.processes import Process
@@ -50,6 +52,11 @@ def page(port: int) -> Probe:
         return None if status == http.HTTPStatus.OK else f"/health/live answers {status}"
 
     return probe
+
+
+def not_known(engine: Engine) -> list[str]:
+    """The checks that nobody has a fresh result of: a page that opens now would show them as unknown."""
+    return [check.name for check in health.overview(engine).checks if check.status == "unknown"]
 
 
 def heartbeat(client: redis.Redis, kind: str) -> Probe:

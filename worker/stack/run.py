@@ -21,6 +21,8 @@ from worker.stack.supervisor import GaveUpError, Post, Supervisor
 
 _SAME_REQUEST = 1.0
 """Seconds: a signal to our group and the same one passed on by make are one request."""
+FIRST_LOOKS = 30.0
+"""Seconds at most until the checks have been looked at; one that cannot be known holds nothing up longer."""
 
 
 class Requests:
@@ -104,6 +106,9 @@ def _bring_up(plan: Plan, home: Home, console: Console, supervisor: Supervisor, 
     }
     supervisor.start(Post(child, ask[child.name]) for child in children)
     supervisor.wait_until_up([child.name for child in children], timeout)
+    supervisor.wait_while(lambda: probes.not_known(engine), FIRST_LOOKS)
+    if missing := probes.not_known(engine):
+        console.say(f"  not known yet: {', '.join(missing)}; the page says why")
     home.publish(plan.joining(home))
     _announce(plan, home, console, time.monotonic() - began)
 

@@ -102,6 +102,13 @@ class Supervisor:
                 )
             self.rest()
 
+    def wait_while(self, condition: Callable[[], object], timeout: float) -> None:
+        """Look after the children while ``condition()`` holds, for ``timeout`` seconds at most."""
+        end = time.monotonic() + timeout
+        while condition() and time.monotonic() < end:
+            self._look_after()
+            self.rest()
+
     def watch(self) -> NoReturn:
         """Look after the children until StopRequested, when somebody asks to stop."""
         while True:
