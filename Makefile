@@ -38,8 +38,8 @@ check: $(VENV)/.dev ## all that CI demands: format, lint, types, arrows, depende
 	@$(MAKE) --no-print-directory test
 
 .PHONY: services
-services: ## install MariaDB, RabbitMQ, Chromium for the tests (apt, as root); starts none of them
-	@.ci/services
+services: ## install MariaDB, RabbitMQ, Chromium, promtool for the tests (apt, as root); starts none of them
+	@.ci/services prometheus
 
 .PHONY: bench
 bench: $(VENV)/.bench ## all measurements; each ends with REACH lines
@@ -53,6 +53,10 @@ bench-%: $(VENV)/.test ## one measurement, by name
 proof: $(VENV)/.test ## kill -9 at every step and at random, and an outage; then count (KILLS=100)
 	@.ci/services || true
 	@$(BIN)/python -m tests.proof --kills $(or $(KILLS),100)
+
+.PHONY: config
+config: $(VENV)/.run ## make config/prometheus and config/grafana again, out of the shipped definitions
+	@$(BIN)/python -m regrow.monitoring config
 
 .PHONY: lock
 lock: $(VENV)/.dev ## pin the requirements again from pyproject.toml (UPGRADE=1: newest releases)

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from regrow import request_counts as requests
 from regrow.breakers import BreakerStatus
 from regrow.breakers import counting as calls
+from regrow.capacity import service as capacity
 from regrow.counters import Labels
 from regrow.dead_letters import counting as redrives
 from regrow.dead_letters.ledger import Ledger
@@ -153,6 +154,7 @@ def _of_all(readings: Readings, now: datetime) -> Iterator[Metric]:
         yield from _of_ledger(readings.ledger)
     if readings.jobs is not None:
         yield from _of_jobs(readings.jobs)
+        yield from _of_capacity(readings.jobs, now)
     if readings.counters is not None:
         yield from _of_counters(readings.counters)
 
@@ -382,6 +384,21 @@ def _of_jobs(runs: Mapping[str, JobRun]) -> Iterator[Metric]:
         for word in OUTCOMES:
             outcome.add_metric([job, word], float(run.outcome == word))
     yield from (at, took, outcome)
+
+
+def _of_capacity(runs: Mapping[str, JobRun], now: datetime) -> Iterator[Metric]:
+    full = GaugeMetricFamily(
+        "capacity_full_in_seconds",
+        "Until a disk or the memory is full, by its trend; absent without a trend, or one that is known.",
+        labels=["kind", "subject"],
+    )
+    run = runs.get(capacity.JOB)
+    if run is not None and "looked_at" in run.summary and now - run.started_at <= capacity.STALE:
+        passed = (now - run.started_at).total_seconds()
+        for one in capacity.forecast_of(run.started_at, run.summary).trends:
+            if one.full_in is not None:
+                full.add_metric([one.kind, one.subject], max(0.0, one.full_in - passed))
+    yield full
 
 
 def _of_counters(counted: Counts) -> Iterator[Metric]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -46,6 +47,26 @@ def _usable() -> tuple[Settings | None, list[str]]:
         return None, str(error).splitlines()
     slips = list(unloadable(settings))
     return (None if slips else settings), slips
+
+
+@config.command()
+def prometheus() -> None:
+    """Print the rules for Prometheus: the shipped alerts, and those of the objectives in force."""
+    from regrow.monitoring.prometheus import rules_file
+
+    click.echo(rules_file(load_settings()), nl=False)
+
+
+@config.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def grafana(folder: Path) -> None:
+    """Write the dashboards for Grafana into FOLDER, over those that are there."""
+    from regrow.monitoring.grafana import files
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files().items():
+        (folder / name).write_text(text, "utf-8")
+        click.echo(folder / name)
 
 
 @config.command()
