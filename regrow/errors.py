@@ -129,6 +129,14 @@ class IncidentRefusedError(RegrowError):
     """The incident is not in a state that allows this."""
 
 
+class AlertNotFoundError(RegrowError):
+    """No alert has this id."""
+
+
+class AlertRefusedError(RegrowError):
+    """The alert is not in a state that allows this."""
+
+
 class ReportNotFoundError(RegrowError):
     """No report has this id."""
 

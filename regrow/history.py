@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from regrow import jobs
+from regrow.alerts import service as alerts
 from regrow.breakers import history as breakers
 from regrow.database.retention import delete_older
 from regrow.database.tables import audit, check_changes, check_results, reports
@@ -38,6 +39,7 @@ def prune(engine: Engine) -> dict[str, int]:
         "degradation_changes": degradation.prune(engine),
         "request_rollups": requests.prune(engine),
         "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
+        "alerts": alerts.prune(engine),
         "incidents": incidents.prune(engine),
         **recovery.prune(engine),
         **rolling.prune(engine),

@@ -28,6 +28,7 @@ from regrow.dead_letters.ledger import Ledger
 from regrow.dead_letters.sources import SourceCounts
 from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import STATUSES, Overview
+from regrow.incidents.model import SEVERITIES
 from regrow.jobs import JobRun
 from regrow.recovery.service import STATES as RECOVERY_STATES
 from regrow.recovery.service import ServiceStatus
@@ -56,6 +57,7 @@ COUNTERS = {
         ("app", "status"),
     ),
     "http_requests_refused_total": ("Requests turned away by a process that drains.", ("app",)),
+    "alert_notices_total": ("Tries to tell a notice, by channel and outcome.", ("channel", "outcome")),
     "regrow_recoveries_total": (
         "Attempts to recover a service and tests that passed, by outcome.",
         ("service", "outcome"),
@@ -85,6 +87,15 @@ class LetterCounts:
 
 
 @dataclass(frozen=True)
+class AlertCounts:
+    """What fires and is open, by severity, and by channel what waits to be told and since when."""
+
+    firing: Mapping[str, int]
+    incidents: Mapping[str, int]
+    waiting: Mapping[str, tuple[int, datetime]]
+
+
+@dataclass(frozen=True)
 class Readings:
     """What could be read of each source; None: it did not answer in time."""
 
@@ -93,6 +104,7 @@ class Readings:
     level: LevelStatus | None
     recovery: Sequence[ServiceStatus] | None
     objectives: Sequence[Standing] | None
+    alerts: AlertCounts | None
     counters: Counts | None
     dead_letters: LetterCounts | None
     ledger: Ledger | None
@@ -106,7 +118,9 @@ class Readings:
 def exposition(readings: Readings, now: datetime, since: datetime) -> bytes:
     """The text for ``/metrics``; ``since``: when this process began."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once([*_of_regrow(readings, since), *_of_all(readings, now)]))
+    registry.register(
+        _Once([*_of_regrow(readings, since), *_of_all(readings, now), *_of_alerts(readings.alerts, now)])
+    )
     return generate_latest(registry)
 
 
@@ -257,6 +271,29 @@ def _of_level(level: LevelStatus) -> Iterator[Metric]:
         score.add_metric(["low"], level.score.low)
         score.add_metric(["high"], level.score.high)
         yield score
+
+
+def _of_alerts(told: AlertCounts | None, now: datetime) -> Iterator[Metric]:
+    if told is None:
+        return
+    firing = GaugeMetricFamily("alerts_firing", "Alerts that fire, by severity.", labels=["severity"])
+    open_ = GaugeMetricFamily("incidents_open", "Incidents that are open, by severity.", labels=["severity"])
+    for severity in SEVERITIES:
+        firing.add_metric([severity], told.firing.get(severity, 0))
+        open_.add_metric([severity], told.incidents.get(severity, 0))
+    yield firing
+    yield open_
+    waiting = GaugeMetricFamily(
+        "alert_notices_waiting", "Notices that could not be told yet, by channel.", labels=["channel"]
+    )
+    oldest = GaugeMetricFamily(
+        "alert_notices_waiting_seconds", "For how long the oldest of them waits.", labels=["channel"]
+    )
+    for channel, (number, at) in told.waiting.items():
+        waiting.add_metric([channel], number)
+        oldest.add_metric([channel], max(0.0, (now - at).total_seconds()))
+    yield waiting
+    yield oldest
 
 
 def _of_recovery(services: Iterable[ServiceStatus]) -> Iterator[Metric]:

@@ -29,6 +29,7 @@ TASKS = {
     "fold_request_counts": "regrow.requests.fold_request_counts",
     "follow_incidents": "regrow.incidents.follow_incidents",
     "forecast_capacity": "regrow.capacity.forecast_capacity",
+    "evaluate_alerts": "regrow.alerts.evaluate_alerts",
     "cleanup_temp_files": "regrow.temp_files.cleanup_temp_files",
     "roll_up_results": "regrow.slo.roll_up_results",
     "generate_reliability_report": "regrow.reports.generate_reliability_report",

@@ -43,6 +43,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "regrow.cli.incidents:incidents",
         "List, show, acknowledge, explain, close or export incidents.",
     ),
+    "alerts": (
+        "regrow.cli.alerts:alerts",
+        "List, explain, acknowledge or silence alerts, and test channels.",
+    ),
     "degradation": (
         "regrow.cli.degradation:degradation",
         "Show or set how much of the system is on.",

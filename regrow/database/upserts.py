@@ -8,6 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, sqlite
 
+from regrow.database.inserting import insert_new
+
 
 def put(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert these rows; one whose key is there already becomes as it is given here."""
@@ -27,5 +29,4 @@ def put(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any
 def add_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert these rows, but for those that are there already by any unique key."""
     if rows:
-        ignore = "OR IGNORE" if connection.dialect.name == "sqlite" else "IGNORE"
-        connection.execute(sa.insert(table).prefix_with(ignore), rows)
+        connection.execute(insert_new(table), rows)

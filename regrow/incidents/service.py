@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from regrow.engine import Engine
-from regrow.errors import IncidentRefusedError
+from regrow.errors import IncidentNotFoundError, IncidentRefusedError
 from regrow.ids import uuid7
 from regrow.incidents import model, review, store
 from regrow.incidents.following import follow
@@ -20,6 +20,7 @@ from regrow.slo.times import MeanTimes, Outage
 __all__ = [
     "Dossier",
     "acknowledge",
+    "acknowledge_if_open",
     "as_markdown",
     "as_review",
     "close",
@@ -104,6 +105,15 @@ def acknowledge(engine: Engine, incident_id: str, *, actor: str, reason: str) ->
         return replace(one, acknowledged_at=now, acknowledged_by=actor)
 
     return _act(engine, incident_id, rule, "acknowledged", actor, reason)
+
+
+def acknowledge_if_open(engine: Engine, incident_id: str, *, actor: str, reason: str) -> bool:
+    """The same of one that may have ended, or become part of another, meanwhile; whether it was open."""
+    try:
+        acknowledge(engine, incident_id, actor=actor, reason=reason)
+    except (IncidentRefusedError, IncidentNotFoundError):
+        return False
+    return True
 
 
 def note(engine: Engine, incident_id: str, text: str, *, actor: str) -> Incident:

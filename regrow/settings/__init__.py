@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from regrow.breakers.kinds import KINDS
 from regrow.errors import SettingsError
 from regrow.redis_url import kind_of
+from regrow.settings.alert_contradictions import contradictions_of_alerts
 from regrow.settings.checks import CheckSettings
 from regrow.settings.contradictions import (
     contradictions_of_checks,
@@ -117,6 +118,7 @@ def contradictions(layers: Layers, settings: Settings) -> Iterable[str]:
     yield from contradictions_of_recovery(layers, settings)
     yield from contradictions_of_maintenance(layers, settings)
     yield from contradictions_of_slo(layers, settings)
+    yield from contradictions_of_alerts(layers, settings)
     if settings.profile == "testing":
         return
     intervals = {("health", "interval"): settings.health.interval} | {

@@ -85,10 +85,10 @@ def _needs_rabbitmq(place: Place, settings: Settings) -> bool:
 
 def _is_safe(route: WebhookRoute, settings: Settings) -> bool:
     secret = route.url.scheme == "https" or settings.profile == "testing"
-    return secret or _is_loopback((route.url.host or "").strip("[]"))
+    return secret or is_loopback((route.url.host or "").strip("[]"))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

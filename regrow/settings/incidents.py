@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from regrow.settings.checks.common import Seconds, Severity
+from regrow.settings.shapes import Section
 
 
-class IncidentSettings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class IncidentSettings(Section):
     reopen_within: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     """The same failure so soon after the end of an incident is the same incident."""
     breaker_open_after: Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from regrow.breakers.kinds import KINDS
+from regrow.settings.alerts import AlertSettings
 from regrow.settings.checks import CheckSettings
 from regrow.settings.checks.common import Percent, Seconds
 from regrow.settings.dead_letters import DeadLetterSettings, RedriveSettings
@@ -68,6 +69,8 @@ class ScheduleSettings(Section):
     """Services that are down looked at, attempts begun that are due."""
     follow_incidents: Seconds
     """What happened to checks, breakers and services followed into incidents."""
+    evaluate_alerts: Seconds
+    """Rules looked at, and whoever is to be told told."""
     probe_open_services: Seconds
     """Services behind open breakers tested; `recovery.probe_interval` says how often each one."""
     watch_trends: Seconds
@@ -252,6 +255,7 @@ class Settings(Section):
     degradation: DegradationSettings
     slo: SloSettings
     incidents: IncidentSettings
+    alerts: AlertSettings
     reports: ReportSettings
     jobs: JobSettings
     history: HistorySettings
@@ -279,6 +283,7 @@ class Settings(Section):
 
 
 __all__ = [
+    "AlertSettings",
     "BreakerSettings",
     "BrokerSettings",
     "CelerySettings",

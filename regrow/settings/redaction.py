@@ -42,7 +42,8 @@ def _redact(value: Any, place: Place, referred: Collection[Place], *, hidden: bo
         return [_redact(item, place, referred, hidden=hidden) for item in value]
     if isinstance(value, SecretStr):
         name = place[-1]
-        is_url = name == "url" or name in {"broker_url", "result_backend"}
+        # Of a channel the path is the secret; of a store it is a number or a name.
+        is_url = place[:2] != ("alerts", "channels") and name in {"url", "broker_url", "result_backend"}
         return without_credentials(value.get_secret_value()) if is_url else HIDDEN
     if value is None or (isinstance(value, bool | int | float) and not hidden):
         return value

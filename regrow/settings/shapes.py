@@ -29,7 +29,8 @@ def _named(value: str) -> str:
     return value
 
 
-def _lines(value: object) -> object:
+def lines(value: object) -> object:
+    """What stands in a file as one value a line."""
     return tuple(line for line in value.split() if line) if isinstance(value, str) else value
 
 
@@ -54,7 +55,7 @@ def _without_credentials(url: HttpUrl) -> HttpUrl:
 
 Function = Annotated[str, AfterValidator(_named)]
 """``package.module:function``."""
-SigningKeys = Annotated[tuple[SecretStr, ...], BeforeValidator(_lines), AfterValidator(_strong)]
+SigningKeys = Annotated[tuple[SecretStr, ...], BeforeValidator(lines), AfterValidator(_strong)]
 """Keys that each sign a request: a list, or one a line of a file."""
 Address = Annotated[HttpUrl, AfterValidator(_without_credentials)]
 """Where a request goes; its secrets go in its headers."""

@@ -25,6 +25,7 @@ from regrow.intake import Intake as Requests
 from regrow.settings.reloading import EVERY
 from regrow.version import __version__
 from regrow.web import (
+    alerts,
     breakers,
     dead_letters,
     degradation,
@@ -82,6 +83,7 @@ def create_app(engine: Engine, drain: Drain | None = None, *, drain_on_signals: 
         degradation,
         recovery,
         incidents,
+        alerts,
         reliability,
         dead_letters,
         intake,

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from regrow import counters, jobs
+from regrow.alerts import service as alert_service
+from regrow.alerts.model import Silence
+from regrow.alerts.service import Why
+from regrow.alerts.store import Kept
 from regrow.breakers import BreakerStatus, list_breakers
 from regrow.database import migrating
 from regrow.dead_letters import service as dead_letters
@@ -26,7 +32,7 @@ from regrow.incidents import service as incident_service
 from regrow.incidents.model import Incident
 from regrow.incidents.service import Dossier
 from regrow.jobs import JobRun
-from regrow.metrics import LetterCounts
+from regrow.metrics import AlertCounts, LetterCounts
 from regrow.recovery import service as recoveries
 from regrow.recovery.service import ServiceStatus
 from regrow.reports import service as reports
@@ -75,6 +81,32 @@ def incidents(engine: Engine, limit: int = 100) -> Sequence[Incident]:
 
 def incident(engine: Engine, incident_id: str) -> Dossier:
     return incident_service.dossier(engine, incident_id)
+
+
+def alerts(engine: Engine, limit: int = 100) -> Sequence[Kept]:
+    return alert_service.listed(engine, limit=limit)
+
+
+def alert_counts(engine: Engine) -> AlertCounts:
+    firing: Counter[str] = Counter(
+        kept.alert.severity for kept in alert_service.listed(engine, status="firing", limit=10_000)
+    )
+    open_: Counter[str] = Counter(
+        one.severity for one in incident_service.listed(engine, status="open", limit=10_000)
+    )
+    return AlertCounts(firing, open_, alert_service.waiting(engine))
+
+
+def silences(engine: Engine) -> Sequence[Silence]:
+    return alert_service.silences(engine)
+
+
+def waiting_notices(engine: Engine) -> Mapping[str, tuple[int, datetime]]:
+    return alert_service.waiting(engine)
+
+
+def why(engine: Engine, name: str) -> Sequence[Why]:
+    return alert_service.why(engine, name)
 
 
 def letters(engine: Engine) -> LetterCounts:

@@ -18,7 +18,7 @@ router = APIRouter(tags=["metrics"])
 @router.get("/metrics", dependencies=[DetailOnly], response_class=Response)
 async def scrape(reader: TheReader, since: TheStart) -> Response:
     """Always 200 with what is known; a store that is away leaves its series out (regrow_scrape_errors)."""
-    (checks, breakers, counts, letters, ledger, runs), level, recovery, objectives = await asyncio.gather(
+    (checks, breakers, counts, letters, ledger, runs), level, recovery, others = await asyncio.gather(
         asyncio.gather(
             reader.read(facts.overview),
             reader.read(facts.breakers),
@@ -29,14 +29,15 @@ async def scrape(reader: TheReader, since: TheStart) -> Response:
         ),
         reader.read(facts.level),
         reader.read(facts.recovery),
-        reader.read(facts.standings),
+        asyncio.gather(reader.read(facts.standings), reader.read(facts.alert_counts)),
     )
     readings = metrics.Readings(
         checks=known(checks, None),
         breakers=known(breakers, None),
         level=known(level, None),
         recovery=known(recovery, None),
-        objectives=known(objectives, None),
+        objectives=known(others[0], None),
+        alerts=known(others[1], None),
         counters=known(counts, None),
         dead_letters=known(letters, None),
         ledger=known(ledger, None),

@@ -9,7 +9,10 @@ import pytest
 
 from regrow.engine import Engine
 from regrow.settings import load_settings
+from tests.cli.conftest import cli
 from tests.incidents.history import Clock, History
+
+__all__ = ["cli"]
 
 TOML = """
 [health]
@@ -52,22 +55,23 @@ MakeHistory = Callable[..., History]
 
 @pytest.fixture
 def make_history(tmp_path: Path, redis_url: str) -> Iterator[MakeHistory]:
-    """Histories on ``TOML`` and what is added to it, a real Valkey and a migrated database."""
+    """Histories on ``TOML`` and what is added to it, probed ``every`` so many seconds, on real stores."""
     made: list[Engine] = []
 
-    def make(more: str = "", database_url: str = "") -> History:
+    def make(more: str = "", database_url: str = "", every: float = 30.0, **environ: str) -> History:
         file = tmp_path / f"regrow-{len(made)}.toml"
-        file.write_text(TOML + more)
+        file.write_text(TOML.replace("interval = 30.0", f"interval = {every}") + more)
         told = {
             "REGROW_PROFILE": "production",
             "REGROW_HOME": str(tmp_path / "home"),
             "REGROW_REDIS_URL": redis_url,
             "REGROW_DATABASE_URL": database_url or f"sqlite:///{tmp_path / 'regrow.sqlite3'}",
+            **environ,
         }
         engine = Engine(load_settings(file, environ=told), clock=Clock())
         engine.database.upgrade()
         made.append(engine)
-        return History(engine)
+        return History(engine, every)
 
     yield make
     for engine in made:

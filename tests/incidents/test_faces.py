@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
-from regrow.cli.main import main
 from regrow.database.tables import audit
 from regrow.engine import set_engine
 from regrow.incidents import service
@@ -53,8 +51,8 @@ def acts(history):
         return connection.execute(sa.select(audit.c.act, audit.c.reason).order_by(audit.c.id)).all()
 
 
-def test_the_command_line_lists_shows_acts_and_exports(failed, capsys):
-    number = the_id(failed)
+def test_the_command_line_lists_shows_acts_and_exports(failed, cli):
+    number, said = the_id(failed), ""
     for arguments in (
         ["list"],
         ["show", number],
@@ -64,16 +62,16 @@ def test_the_command_line_lists_shows_acts_and_exports(failed, capsys):
         ["export", number],
         ["close", number, "--reason", "enough", "--yes"],
     ):
-        assert main(["incidents", *arguments]) == 0, arguments
-    said = capsys.readouterr().out
+        told = cli("incidents", *arguments)
+        assert told.code == 0, arguments
+        said += told.out
     assert "db is down" in said
     assert "check:app1" in said
     assert "| Root cause | a full disk |" in said
-    assert main(["incidents", "export", number, "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = cli("incidents", "export", number, "--format", "json").json
     assert told["incident"]["status"] == "closed"
     assert {part["subject"] for part in told["impact"]} == {"check:db", "check:app0", "check:app1"}
-    assert main(["incidents", "note", "nobody", "x"]) == 1
+    assert cli("incidents", "note", "nobody", "x").code == 1
     assert [act for act, _ in acts(failed)] == [
         "incident.acknowledged",
         "incident.note",

@@ -125,6 +125,7 @@ def test_every_job_in_the_list_is_one_that_beat_sends() -> None:
     # These leave rows for news alone.
     assert set(JOBS) == set(TASKS) - {
         "due_checks",
+        "evaluate_alerts",
         "evaluate_degradation",
         "follow_incidents",
         "recover_services",
@@ -196,6 +197,7 @@ def test_pruning_keeps_each_history_as_long_as_its_setting_says(each_engine: Eng
         "reports": 2,
         "recoveries": 0,
         "recovery_events": 0,
+        "alerts": 0,
         "incidents": 0,
         "state_spans": 0,
         "rollups_minute": 0,

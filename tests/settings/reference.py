@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from regrow.breakers.kinds import KINDS
-from regrow.settings import VARIABLES, Settings, checks, maintenance, models, recovery, routes, slo
+from regrow.settings import VARIABLES, Settings, alerts, checks, maintenance, models, recovery, routes, slo
 from regrow.settings.checks import common
 from regrow.settings.sources import PROFILES
 
@@ -60,6 +60,15 @@ def tables() -> str:
             _table(f'`[recovery.services.NAME]`, `kind = "{kind}"`', model, None, own)
             for kind, model in _kinds(recovery.HandlerSettings).items()
             if (own := _own(model, "kind", *recovery._Handler.model_fields))
+        ),
+        _table("`[alerts.rules.NAME]`", alerts.RuleSettings, None),
+        _table("`[alerts.severities.NAME]`", alerts.SeveritySettings, None),
+        _table("`[[alerts.severities.NAME.steps]]`", alerts.StepSettings, None),
+        _table("`[alerts.channels.NAME]`, every kind", alerts._Channel, None),
+        *(
+            _table(f'`[alerts.channels.NAME]`, `kind = "{kind}"`', model, None, own)
+            for kind, model in _kinds(alerts.ChannelSettings).items()
+            if (own := _own(model, "kind", *alerts._Channel.model_fields))
         ),
         _table("`[maintenance.NAME]`", maintenance.MaintenanceSettings, None),
         _table("`[slo.objectives.NAME]`", slo.ObjectiveSettings, None),

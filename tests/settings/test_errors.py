@@ -51,7 +51,7 @@ def test_every_problem_is_told_each_on_its_line(tmp_path: Path) -> None:
     ("toml", "key", "hint"),
     [
         ("[helth]\ninterval = 30\n", "helth", "Did you mean health?"),
-        ("nonsense = 1\n", "nonsense", "Known here: breakers, brokers,"),
+        ("nonsense = 1\n", "nonsense", "Known here: alerts, breakers,"),
         ("[redis]\nmax_retrys = 3\n", "redis.max_retrys", "Did you mean max_retries?"),
         (
             "[breakers.payments]\nfailure_treshold = 3\n",

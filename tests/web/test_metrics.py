@@ -82,6 +82,7 @@ def test_every_family_has_help_and_only_counters_are_called_counters(holder: Tes
     assert all(family.documentation for family in found.values())
     types = {name: family.type for name, family in found.items()}
     assert {name for name, kind in types.items() if kind == "counter"} == {
+        "alert_notices",
         "circuit_breaker_failures",
         "circuit_breaker_rejected",
         "circuit_breaker_requests",
