@@ -53,7 +53,9 @@ class Telling:
         self._missed = False
 
     def add(self, app: RequestCounts) -> None:
-        """Tell of this application too, for as long as somebody holds it."""
+        """Tell of this application too, for as long as somebody holds it; nothing without Redis."""
+        if configured().redis_url is None:
+            return
         with self._lock:
             self._apps.add(app)
         tallies.carry(self)
