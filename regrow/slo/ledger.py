@@ -136,6 +136,17 @@ class Ledger:
     def sufficient(self) -> bool:
         return self.coverage >= SUFFICIENT
 
+    def steady_over(self, window: timedelta) -> State | None:
+        """The one state that all of a window of this length was in; None: of several, or in maintenance."""
+        parts = {
+            State.UP: self.up - self.degraded,
+            State.DEGRADED: self.degraded,
+            State.DOWN: self.down,
+            State.UNKNOWN: self.unknown,
+            State.PAUSED: self.paused,
+        }
+        return next((state for state, spent in parts.items() if spent == window), None)
+
     def with_maintenance(self) -> Ledger:
         """The same window for a promise that holds in maintenance too: it counts as what probes found."""
         silent = self.maintenance - self.masked_up - self.masked_down

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
 from typing import Literal
 
@@ -89,7 +89,9 @@ def of_availability(
     """How a promise of uptime stands. ``recent``: accounts of the last hour, 6 hours, day and 3 days."""
     account = objective.counted(found)
     left = budgets.budget(account, objective.target)
-    burns = {length: budgets.burn(objective.counted(one), objective.target) for length, one in recent.items()}
+    if account.uptime is None:  # nothing is known: nobody can say that the budget is whole
+        left = replace(left, remaining=None)
+    burns = {length: _burn(objective, one) for length, one in recent.items()}
     return Standing(
         objective=objective,
         at=at,
@@ -100,6 +102,12 @@ def of_availability(
         exhausted_in=budgets.exhausted_in(left.remaining, burns.get(FORECAST), objective.window),
         why="" if account.sufficient else "too little is known of its time",
     )
+
+
+def _burn(objective: Objective, found: Ledger) -> float | None:
+    """None also where nothing is known: a silent monitor burns nothing, and vouches for nothing."""
+    counted = objective.counted(found)
+    return None if counted.uptime is None else budgets.burn(counted, objective.target)
 
 
 def of_requests(objective: Objective, at: datetime, measured: Measured | None) -> Standing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -39,6 +39,9 @@ class Reading:
     first: dict[str, datetime]
     pauses: store.Pauses
     masks: Masks
+    parts: dict[tuple[str, datetime, datetime, tuple[str, ...]], dict[str, Ledger]] = field(
+        default_factory=dict
+    )
 
     def accounts(self, names: Sequence[str], start: datetime, end: datetime) -> dict[str, Ledger]:
         """The account of each check over ``[start, end)``; of one that nobody knows all is unknown."""
@@ -55,12 +58,12 @@ class Reading:
     def spans(self, names: Sequence[str], start: datetime, end: datetime) -> dict[str, tuple[Span, ...]]:
         """The spans of each check over ``[start, end)``: stored ones, and those of results not yet closed."""
         middle = min(max(self.marks.hours, start), end)
-        raw = self._raw_spans(names, middle, end)
+        recent = self._recent_spans(names, middle, end)
         stored = store.spans(self.connection, names, floored(start, DAY), middle) if start < middle else {}
         found = {}
         for name in names:
             known = [span for span in stored.get(name, ()) if span.end > start]
-            cut = ledger.clipped([*known, *raw.get(name, ())], start, end)
+            cut = ledger.clipped([*known, *recent.get(name, ())], start, end)
             found[name] = ledger.masked(cut, self._pause_masks(name, start, end))
         return found
 
@@ -78,6 +81,13 @@ class Reading:
         return merged(parts)
 
     def _part(self, level: str, names: Sequence[str], start: datetime, end: datetime) -> dict[str, Ledger]:
+        """The account of a part of a plan; several windows that end now share their last ones."""
+        wanted = (level, start, end, tuple(names))
+        if wanted not in self.parts:
+            self.parts[wanted] = self._read(level, names, start, end)
+        return self.parts[wanted]
+
+    def _read(self, level: str, names: Sequence[str], start: datetime, end: datetime) -> dict[str, Ledger]:
         if level in STEPS:
             return store.sums(self.connection, STEPS[level], names, start, end)
         if level == "span":
@@ -90,8 +100,28 @@ class Reading:
         found = store.samples(self.connection, names, start, end)
         return {name: ledger.ledger(found[name], start, end, self._masks(name, start, end)) for name in names}
 
+    def _recent_spans(
+        self, names: Sequence[str], start: datetime, end: datetime
+    ) -> dict[str, tuple[Span, ...]]:
+        """What is not in stored spans yet. A check whose minutes are all of one state has one span of them,
+        so that the results of those that changed alone are read."""
+        first, last = ceiled(start, MINUTE), floored(min(end, self.marks.minutes), MINUTE)
+        if first >= last or first < self.marks.fine:
+            return self._raw_spans(names, start, end)
+        steady = {
+            name: state
+            for some in _chunks(names)
+            for name, account in self._part("minute", some, first, last).items()
+            if (state := account.steady_over(last - first)) is not None
+        }
+        found = self._raw_spans([name for name in names if name not in steady], start, end)
+        before, after = self._raw_spans([*steady], start, first), self._raw_spans([*steady], last, end)
+        for name, state in steady.items():
+            found[name] = (*before.get(name, ()), Span(first, last, state), *after.get(name, ()))
+        return found
+
     def _raw_spans(self, names: Sequence[str], start: datetime, end: datetime) -> dict[str, tuple[Span, ...]]:
-        if start >= end:
+        if start >= end or not names:
             return {}
         found = store.samples(self.connection, names, start, end)
         return {name: ledger.spans(found[name], start, end, self._masks(name, start, end)) for name in names}

@@ -28,7 +28,7 @@ from regrow.slo.objectives import BURNS, Objective, Standing
 from regrow.slo.reading import Reading, reading
 from regrow.slo.reported import ReportedMinutes
 from regrow.slo.requests import RequestMinute
-from regrow.slo.rolled import DAY, HOUR, floored
+from regrow.slo.rolled import DAY, HOUR, MINUTE, floored
 
 __all__ = [
     "Backtest",
@@ -86,7 +86,8 @@ def latency(engine: Engine, check: str, start: datetime, end: datetime) -> Bucke
 def standing(engine: Engine, now: datetime, names: Collection[str] | None = None) -> list[Standing]:
     """How objectives stand (all, or these), in order of their names.
 
-    Their windows end now and begin with an hour: one of 30 days is up to an hour longer.
+    Their windows end now and begin with an hour (shorter ones with a minute), so that 30 days may be an hour
+    longer.
     """
     wanted = [
         one for name, one in sorted(objectives(engine.settings).items()) if names is None or name in names
@@ -114,9 +115,7 @@ def _availability(read: Reading, wanted: Sequence[Objective], now: datetime) -> 
 
 def _sums(read: Reading, wanted: Sequence[Objective], now: datetime, length: timedelta) -> dict[str, Ledger]:
     """The account of each objective's checks together, over the time until now."""
-    start = now - length
-    if length >= DAY:
-        start = floored(start, HOUR)
+    start = floored(now - length, HOUR if length >= DAY else MINUTE)
     names = sorted({check for one in wanted for check in one.checks})
     found = read.accounts(names, start, now)
     return {one.name: rules.summed(found[check] for check in one.checks) for one in wanted}

@@ -141,11 +141,13 @@ def value_words(one: Standing) -> str:
 
 
 def remaining_words(one: Standing) -> str:
-    """``83% left``; "-" where there is no budget, or nothing is known."""
-    left = None if one.budget is None else one.budget.remaining
-    if left is None:
+    """``83% left``; at most so much while too little is known; "-" where nothing is, or without a budget."""
+    if one.account is None or one.budget is None or one.budget.remaining is None:
         return "-"
-    return f"{left:.0%} left" if left >= 0 else f"overspent by {-left:.0%}"
+    left = one.budget.remaining
+    if left < 0:
+        return f"overspent by {-left:.0%}"
+    return f"{left:.0%} left" if one.account.sufficient else f"at most {left:.0%} left"
 
 
 def burn_words(one: Standing) -> str:
@@ -158,10 +160,10 @@ def burn_words(one: Standing) -> str:
 
 def forecast_words(one: Standing) -> str:
     """How long the budget lasts as it is spent now."""
-    if one.budget is None or one.budget.remaining is None:
+    if one.account is None or one.budget is None or one.budget.remaining is None:
         return "-"
     if one.exhausted_in is None:
-        return "lasts"
+        return "lasts" if one.account.sufficient else "-"
     seconds = one.exhausted_in.total_seconds()
     if seconds <= 0:
         return "used up"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -163,6 +164,22 @@ def test_a_late_result_amends_its_closed_hour_visibly(each_past: Past) -> None:
     past.now += timedelta(minutes=5)
     roll_up(past.engine)
     assert roll_up(past.engine).late == 0
+
+
+def test_workers_that_roll_up_at_once_make_the_rows_of_one(each_past: Past) -> None:
+    past = each_past
+    past.write(day_with_an_outage(past)[:600] + past.results("mail", range(300)))
+    past.now = START + timedelta(hours=9)
+    roll_up(past.engine)
+    once = dump(past)
+    _empty(past)
+    past.write(day_with_an_outage(past)[:600] + past.results("mail", range(300)))
+    with ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(roll_up, past.engine) for _ in range(3)]
+        assert all(one.result(150).finished for one in done)
+    assert dump(past) == once
+    roll_up(past.engine)
+    assert dump(past) == once
 
 
 def test_what_came_too_late_is_counted_and_changes_nothing(past: Past) -> None:

@@ -65,6 +65,9 @@ def test_objectives_stand_by_their_own_window_with_budget_burn_and_forecast(two_
     assert (mail.met, mail.budget.remaining, mail.exhausted_in) == (True, 1.0, None)  # type: ignore[union-attr]
     assert found["redis"].met is None
     assert found["redis"].words == "not known"
+    assert found["redis"].budget is not None
+    assert found["redis"].budget.remaining is None  # a silent monitor vouches for no budget
+    assert set(found["redis"].burns.values()) == {None}
 
 
 def test_a_page_needs_the_check_confirmed_down_and_a_ticket_does_not(two_days: Past) -> None:
