@@ -14,7 +14,26 @@ HEAD = "# Made by `regrow config prometheus` out of the objectives and the shipp
 
 def rules_file(settings: Settings) -> str:
     """The file for these settings."""
-    return "\n".join(_lines(groups(objectives(settings).values(), Limits()))) + "\n"
+    return "\n".join(_lines(groups(objectives(settings).values(), limits_of(settings)))) + "\n"
+
+
+def limits_of(settings: Settings) -> Limits:
+    """From where on Regrow's own alert rules alert; a rule without a limit keeps the shipped one."""
+    rules, usual = settings.alerts.rules, Limits()
+
+    def limit(name: str, otherwise: float) -> float:
+        told = rules[name].threshold if name in rules else None
+        return otherwise if told is None else told
+
+    held = rules["breaker_open"].hold if "breaker_open" in rules else usual.breaker_open
+    return Limits(
+        silent=round(settings.incidents.silent_after),
+        breaker_open=round(held),
+        checks_failing=limit("checks_failing", usual.checks_failing),
+        request_failures=limit("request_failures", usual.request_failures),
+        oldest_letter=round(limit("oldest_letter", usual.oldest_letter)),
+        disk_full=round(limit("disk_full_soon", usual.disk_full)),
+    )
 
 
 def _lines(found: Iterable[Group]) -> Iterator[str]:

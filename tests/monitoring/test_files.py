@@ -110,7 +110,9 @@ def test_the_rules_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
 def test_objectives_in_force_become_rules_and_odd_names_do_no_harm(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    text = rules_file(make_settings())
+    stricter = {"REGROW_ALERTS__RULES__REQUEST_FAILURES__THRESHOLD": "0.002"}
+    text = rules_file(make_settings(**stricter))
+    assert "regrow:requests_failed:ratio1h > 0.002" in text, "the limit of Regrow's own rule"
     assert 'objective: "redis"' in text
     odd = Objective('a"b.c', "availability", 0.999, timedelta(days=30), checks=('a"b.c', "x|y"))
     errors = Objective("errors", "error_rate", 0.999, timedelta(hours=1), service="shop")
