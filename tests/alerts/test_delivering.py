@@ -218,12 +218,12 @@ def test_two_workers_at_once_tell_each_thing_once(make_history, http, other_http
 
     def work():
         start.wait()
-        delivering.deliver(history.engine)
+        delivering.deliver(history.engine, seconds=100)
 
     with ThreadPoolExecutor(3) as pool:
         for done in [pool.submit(work) for _ in range(3)]:
             done.result(60)
-    delivering.deliver(history.engine)
+    delivering.deliver(history.engine, seconds=100)
     assert steps(http) == [f"a1:1:{number}:hook" for number in range(12)]
 
 
