@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hypothesis
 import pytest
 import redis
 import sqlalchemy as sa
@@ -29,6 +30,15 @@ _numbers = itertools.count(1)
 # are started as from a terminal.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine is no error: no example of a property has to be quick.
+hypothesis.settings.register_profile(
+    "however slow",
+    parent=hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("however slow")
 
 # The settings of the machine the tests run on must not reach the tests.
 for _name in list(os.environ):

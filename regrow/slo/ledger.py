@@ -105,7 +105,7 @@ class Ledger:
     failures: int = 0
 
     def __add__(self, other: Ledger) -> Ledger:
-        return Ledger(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Ledger)))
+        return Ledger(*(getattr(self, name) + getattr(other, name) for name in _PARTS))
 
     @property
     def window(self) -> timedelta:
@@ -159,6 +159,9 @@ class Ledger:
             probes=self.probes,
             failures=self.failures,
         )
+
+
+_PARTS = tuple(part.name for part in fields(Ledger))
 
 
 @dataclass(frozen=True, slots=True)
