@@ -11,12 +11,13 @@ from regrow import jobs
 from regrow.alerts import service as alerts
 from regrow.breakers import history as breakers
 from regrow.database.retention import delete_older
-from regrow.database.tables import audit, check_changes, check_results, reports
+from regrow.database.tables import audit, check_changes, check_results
 from regrow.dead_letters import sources
 from regrow.degradation import service as degradation
 from regrow.engine import Engine
 from regrow.incidents import service as incidents
 from regrow.recovery import service as recovery
+from regrow.reports import service as reports
 from regrow.requests import store as requests
 from regrow.slo import rolling
 
@@ -26,7 +27,6 @@ def prune(engine: Engine) -> dict[str, int]:
     settings, now = engine.settings, engine.clock()
     results_until = now - timedelta(days=settings.health.retention_days)
     changes_until = now - timedelta(days=settings.health.changes_retention_days)
-    reports_until = now - timedelta(days=settings.reports.retention_days)
     breakers_until = now - timedelta(days=settings.history.breakers_days)
     audit_until = now - timedelta(days=settings.history.audit_days)
     return {
@@ -38,7 +38,7 @@ def prune(engine: Engine) -> dict[str, int]:
         "audit": delete_older(engine.database, audit, audit.c.at, audit_until),
         "degradation_changes": degradation.prune(engine),
         "request_rollups": requests.prune(engine),
-        "reports": delete_older(engine.database, reports, reports.c.created_at, reports_until),
+        "reports": reports.prune(engine),
         "alerts": alerts.prune(engine),
         "incidents": incidents.prune(engine),
         **recovery.prune(engine),

@@ -14,6 +14,7 @@ from regrow.cli.output import (
     confirm,
     json_option,
     lasted,
+    moment_of,
     print_json,
     print_table,
     visible,
@@ -141,8 +142,8 @@ def _times(
     if (ends is None) == (lasts is None):
         raise click.UsageError("say when it ends: either --until or --for.")
     place = _place(zone or "UTC")
-    begins = now if starts in {None, "now"} else _moment(str(starts), place, "--from")
-    return begins, _moment(ends, place, "--until") if ends is not None else begins + _duration(lasts or "")
+    begins = now if starts in {None, "now"} else moment_of(str(starts), place, "--from")
+    return begins, moment_of(ends, place, "--until") if ends is not None else begins + _duration(lasts or "")
 
 
 def _duration(text: str) -> timedelta:
@@ -158,23 +159,6 @@ def _place(zone: str) -> ZoneInfo:
         return ZoneInfo(zone)
     except (KeyError, ValueError, OSError):
         raise RegrowError(f"--zone {zone}: no such time zone; write one such as Europe/Berlin.") from None
-
-
-def _moment(text: str, place: ZoneInfo, option: str) -> datetime:
-    """A time as people write it; one that names no zone is on the clock of ``place``."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(f"{option} {visible(text)}: write a time as 2026-11-22T02:00.") from None
-    if moment.tzinfo is not None:
-        return moment
-    there = moment.replace(tzinfo=place)
-    if there.utcoffset() != moment.replace(tzinfo=place, fold=1).utcoffset():
-        raise RegrowError(
-            f"{option} {text}: the clock of {place.key} shows this twice or not at all on that day. "
-            "Say which one you mean: 2026-10-25T02:30+02:00."
-        )
-    return there
 
 
 def _as_dict(window: Window, now: datetime) -> dict[str, object]:

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -77,6 +78,23 @@ def iso(moment: datetime | None) -> str | None:
 def when(moment: datetime | None) -> str:
     """A time for a table: to the second, in UTC."""
     return "-" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def moment_of(text: str, place: ZoneInfo, option: str) -> datetime:
+    """A time as people write it; one that names no zone is on the clock of ``place``."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.UsageError(f"{option} {visible(text)}: write a time as 2026-11-22T02:00.") from None
+    if moment.tzinfo is not None:
+        return moment
+    there = moment.replace(tzinfo=place)
+    if there.utcoffset() != moment.replace(tzinfo=place, fold=1).utcoffset():
+        raise RegrowError(
+            f"{option} {text}: the clock of {place.key} shows this twice or not at all on that day. "
+            "Say which one you mean: 2026-10-25T02:30+02:00."
+        )
+    return there
 
 
 def lasted(seconds: float) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 import click
 
-from regrow.cli.output import Column, json_option, print_json, print_table, visible, when
+from regrow.cli.output import Column, json_option, moment_of, print_json, print_table, visible, when
 from regrow.engine import get_engine
 from regrow.reports import service
+from regrow.reports.periods import KINDS, Kind
 from regrow.reports.service import ReportRow, ReportSummary
 
 _format_option = click.option(
@@ -29,7 +31,7 @@ def reports() -> None:
 
 
 @reports.command(name="list")
-@click.option("--kind", help="Only this kind: hourly, now.")
+@click.option("--kind", help="Only this kind: hourly, daily, monthly, now.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
 @json_option
 def list_command(kind: str | None, limit: int, as_json: bool) -> None:
@@ -55,11 +57,57 @@ def show(report_id: str, shape: str, as_json: bool) -> None:
 
 
 @reports.command()
+@click.option(
+    "--kind",
+    type=click.Choice(["now", *KINDS]),
+    default="now",
+    show_default=True,
+    help="The sixty minutes until then, or the last whole hour, day or month that had ended.",
+)
+@click.option("--until", metavar="TIME", help="Such as 2026-11-22T02:00, in reports.zone. Default: now.")
 @_format_option
 @json_option
-def now(shape: str, as_json: bool) -> None:
-    """Report on the sixty minutes up to now, the running hour with them, and keep the report."""
-    _print(service.generate(get_engine(), kind="now"), "json" if as_json else shape)
+def now(kind: str, until: str | None, shape: str, as_json: bool) -> None:
+    """Make a report at once and keep it: the sixty minutes up to now, the running hour with them."""
+    engine = get_engine()
+    place = ZoneInfo(engine.settings.reports.zone)
+    moment = None if until is None else moment_of(until, place, "--until")
+    if moment is not None and moment > engine.clock():
+        raise click.UsageError(f"--until {visible(str(until))}: that time is not over yet.")
+    if kind == "now":
+        row = service.generate(engine, kind="now", until=moment)
+    else:
+        row = service.generate_last(engine, cast("Kind", kind), moment)
+    _print(row, "json" if as_json else shape)
+
+
+@reports.command()
+@click.argument("report_id", metavar="ID")
+@click.argument("other_id", metavar="[OTHER]", required=False)
+@json_option
+def diff(report_id: str, other_id: str | None, as_json: bool) -> None:
+    """Show what a report says otherwise than the version before it (or than OTHER)."""
+    found = service.changes(get_engine(), _wanted(report_id).id, other_id and _wanted(other_id).id)
+    if as_json:
+        print_json(
+            {
+                "before": _summary(found.before),
+                "after": _summary(found.after),
+                "changes": [dataclasses.asdict(change) for change in found.changes],
+            }
+        )
+        return
+    print_table(
+        [Column("WHAT"), Column(f"BEFORE ({found.before.id[:13]})"), Column(f"NOW ({found.after.id[:13]})")],
+        [(change.where, _value(change.before), _value(change.after)) for change in found.changes],
+        empty="Both say the same.",
+    )
+
+
+def _value(value: Any) -> str:
+    return (
+        "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    )
 
 
 def _wanted(report_id: str) -> ReportRow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,12 +22,14 @@ __all__ = [
     "acknowledge",
     "acknowledge_if_open",
     "as_markdown",
+    "as_of",
     "as_review",
     "close",
     "dossier",
     "follow",
     "listed",
     "mean_times",
+    "mean_times_of",
     "members",
     "note",
     "of_period",
@@ -61,13 +63,31 @@ def mean_times(engine: Engine, since: datetime, until: datetime, uptime: timedel
 
     Silences of the monitor are no failures of a service, and are left out.
     """
-    found = of_period(engine, since, until)
+    return mean_times_of(of_period(engine, since, until), uptime)
+
+
+def mean_times_of(found: Iterable[Incident], uptime: timedelta) -> MeanTimes:
+    """The same of these incidents."""
     outages = [
         Outage(one.title, one.began_at, one.detected_at, one.acknowledged_at, one.resolved_at)
         for one in found
         if one.kind not in {"monitor", "unknown"}
     ]
     return times.mean_times(outages, uptime)
+
+
+def as_of(one: Incident, moment: datetime) -> Incident:
+    """The incident as it was known at that moment; detection aside, which is what tells of it."""
+    acknowledged = one.acknowledged_at is not None and one.acknowledged_at <= moment
+    ended = one.resolved_at is not None and one.resolved_at <= moment
+    return replace(
+        one,
+        status=one.status if ended else "open",
+        acknowledged_at=one.acknowledged_at if acknowledged else None,
+        acknowledged_by=one.acknowledged_by if acknowledged else None,
+        resolved_at=one.resolved_at if ended else None,
+        closed_by=one.closed_by if ended else None,
+    )
 
 
 def members(engine: Engine, ids: list[str]) -> list[Member]:

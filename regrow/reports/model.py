@@ -9,36 +9,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from regrow.reports import measures_told as told
 from regrow.reports import rules, wording
-from regrow.reports.sources import Check, Facts, Job, ServiceRecovery, Snapshot
-from regrow.slo import ledger
-from regrow.slo.ledger import State
+from regrow.reports.measures_told import iso, share
+from regrow.reports.sources import Facts, Job, ServiceRecovery, Snapshot
 
 SCHEMA = 1
-BUCKETS = 30
-
-LETTERS_OF_STATES = {
-    State.UP: "u",
-    State.DEGRADED: "g",
-    State.DOWN: "d",
-    State.UNKNOWN: "x",
-    State.MAINTENANCE: "m",
-    State.PAUSED: "p",
-}
 
 
-def build(kind: str, facts: Facts, snapshot: Snapshot, *, target: float) -> dict[str, Any]:
+def build(kind: str, facts: Facts, snapshot: Snapshot, *, target: float, zone: str = "UTC") -> dict[str, Any]:
     """The whole report. ``now`` is how things stood when it was made, all the rest is the period's."""
     body = {
         "schema": SCHEMA,
         "kind": kind,
-        "period": {"start": iso(facts.start), "end": iso(facts.end), "seconds": _seconds(facts)},
+        "period": {
+            "start": iso(facts.start),
+            "end": iso(facts.end),
+            "seconds": _seconds(facts),
+            "zone": zone,
+            "parts": [(ends - begins).total_seconds() for begins, ends in pairwise(facts.edges)],
+        },
+        "left_out": dict(facts.left_out),
         "target": target,
-        "checks": [_check(check, facts, target) for check in facts.checks],
+        "checks": [told.check(check, target, facts.edges) for check in facts.measures.checks],
+        "objectives": [told.promise(one) for one in facts.measures.promises],
+        "incidents": told.incidents(facts.measures),
+        "requests": [told.requests(window) for window in facts.measures.requests],
         "resources": [
             {
                 "name": resource.name,
@@ -59,6 +59,7 @@ def build(kind: str, facts: Facts, snapshot: Snapshot, *, target: float) -> dict
             "at": iso(snapshot.at),
             "dead_letters": dict(snapshot.letters),
             "oldest_unsettled": iso(snapshot.oldest_unsettled),
+            "forecast": told.forecast(snapshot.forecast),
         },
     }
     return {**body, "headline": headline(body)}
@@ -91,6 +92,7 @@ def headline(report: Mapping[str, Any]) -> str:
         parts.append(f"{_counted(well, 'check')} without downtime")
     if not checks:
         parts.append("no checks")
+    parts += _promises_broken(report)
     if openings := sum(breaker["openings"] for breaker in report["breakers"]):
         parts.append(_counted(openings, "breaker opening"))
     if reduced := sum(report["degradation"].get(level, 0.0) for level in REDUCED):
@@ -108,6 +110,15 @@ def headline(report: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def _promises_broken(report: Mapping[str, Any]) -> list[str]:
+    missed = sum(one["met"] is False for one in report["objectives"])
+    found = [f"{_counted(missed, 'objective')} missed"] if missed else []
+    lasted, still = report["incidents"]["count"], report["incidents"]["open"]
+    if lasted:
+        found.append(_counted(lasted, "incident") + (f", {still} open" if still else ""))
+    return found
+
+
 REDUCED = ("minor", "moderate", "severe", "critical")
 WAITING = ("pending", "leased", "dispatched")
 
@@ -119,41 +130,6 @@ def _left_to_a_person(report: Mapping[str, Any]) -> list[str]:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _check(check: Check, facts: Facts, target: float) -> dict[str, Any]:
-    cut, account = check.cut, check.account
-    outages = ledger.outages(cut)
-    low, high = account.bounds
-    buckets = ledger.strip(cut, facts.start, facts.end, BUCKETS)
-    return {
-        "name": check.name,
-        "kind": check.kind,
-        "required": check.required,
-        "words": ledger.uptime_words(account),
-        "uptime": _share(account.uptime),
-        "bounds": [_share(low), _share(high)],
-        "confidence_low": _share(ledger.confidence_low(account)),
-        "coverage": _share(account.coverage),
-        "sufficient": account.sufficient,
-        "target_met": ledger.target_met(account, target),
-        "seconds": {
-            "up": account.up.total_seconds(),
-            "degraded": account.degraded.total_seconds(),
-            "down": account.down.total_seconds(),
-            "unknown": account.unknown.total_seconds(),
-            "maintenance": account.maintenance.total_seconds(),
-            "paused": account.paused.total_seconds(),
-        },
-        "probes": account.probes,
-        "outages": len(outages),
-        "longest_outage": max(outages, default=ledger.NOTHING).total_seconds(),
-        "last_message": check.last_message,
-        "strip": {
-            "seconds": (facts.end - facts.start).total_seconds() / BUCKETS,
-            "states": "".join(LETTERS_OF_STATES[state] for state in buckets),
-        },
-    }
 
 
 def _breaker(name: str, facts: Facts) -> dict[str, Any]:
@@ -176,7 +152,7 @@ def _recovery(service: ServiceRecovery) -> dict[str, Any]:
         "name": service.name,
         "attempts": sum(service.outcomes.values()),
         "outcomes": dict(sorted(service.outcomes.items())),
-        "success_ratio": _share(worked / ended) if ended else None,
+        "success_ratio": share(worked / ended) if ended else None,
         "tests_passed": service.tests,
         "came_back": len(service.down),
         "median_seconds_down": median(service.down) if service.down else None,
@@ -196,16 +172,6 @@ def _job(job: Job) -> dict[str, Any]:
         "last_outcome": job.last_outcome,
         "last_error": job.last_error,
     }
-
-
-def iso(moment: datetime | None) -> str | None:
-    """UTC with a Z; fractions of a second only where there are any."""
-    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _share(value: float | None) -> float | None:
-    """Rounded down, so that a share just below one never reads as one."""
-    return None if value is None else int(value * 1_000_000) / 1_000_000
 
 
 def _seconds(facts: Facts) -> float:

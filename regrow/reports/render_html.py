@@ -1,7 +1,8 @@
 """A report as one HTML file: no script, nothing loaded from elsewhere, light and dark, readable as e-mail.
 
-Everything that comes from outside passes through :func:`html.escape`, in the functions at the end that make
-cells; no other place puts a value between tags.
+Readers of e-mail that drop the style sheet keep the styles of the elements, those that drop pictures keep
+the tables. Everything that comes from outside passes through :func:`html.escape`, in the functions at the end
+that make cells and in ``charts``; no other place puts a value between tags.
 """
 
 from __future__ import annotations
@@ -9,33 +10,52 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from html import escape
 from itertools import groupby
 from typing import Any
 
 from regrow.reports import wording
+from regrow.reports.charts import SOFT, chart
+from regrow.reports.sections import Cell, Number, Section, Strip, sections
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2733; --soft: #51606f; --line: #d5dce3; --page: #ffffff;
-  --up: #1a7f4b; --degraded: #8a6100; --down: #b3261e; --unknown: #6d5a8c; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6ebf0; --soft: #a5b1bd; --line: #38434e;
-  --page: #14191e; --up: #5fce93; --degraded: #e0b34a; --down: #ff8a80; --unknown: #c3aee6; } }
-body { margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 68rem; background: var(--page);
-  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-.headline { font-size: 1.1rem; font-weight: 600; margin: .25rem 0; } .soft, caption { color: var(--soft); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-caption { caption-side: bottom; text-align: left; padding-top: .4rem; }
-th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; }
-.number { text-align: right; font-variant-numeric: tabular-nums; } .words { overflow-wrap: anywhere; }
-.strip { font-family: ui-monospace, monospace; white-space: nowrap; letter-spacing: -.02em; }
-.up { color: var(--up); } .degraded { color: var(--degraded); } .down { color: var(--down); }
-.unknown { color: var(--unknown); } code { font-size: .85rem; overflow-wrap: anywhere; }
+_SHEET = """
+:root { color-scheme: light dark; }
+.wide { overflow-x: auto; } .words { overflow-wrap: anywhere; }
+.wide:focus-visible { outline: 3px solid #2563a8; outline-offset: 2px; }
+svg { display: block; height: auto; max-width: 100%; }
+@media (prefers-color-scheme: dark) {
+  body { background: #14191e !important; color: #e6ebf0 !important; }
+  .soft, caption { color: #a5b1bd !important; } th, td { border-color: #38434e !important; }
+  span.up { color: #5fce93 !important; } span.degraded { color: #e0b34a !important; }
+  span.down { color: #ff8a80 !important; } span.unknown { color: #c3aee6 !important; }
+  span.maintenance, span.paused { color: #a5b1bd !important; }
+  .ink { fill: #e6ebf0; } .ink-line { stroke: #e6ebf0; } .line { stroke: #5b6874; }
+  rect.up { fill: #5fce93; } rect.degraded { fill: #e0b34a; } rect.down { fill: #ff8a80; }
+  rect.maintenance, rect.paused { fill: #a5b1bd; } .hatch { fill: #c3aee6; } .bar { fill: #7fa8d6; }
+  .wide:focus-visible { outline-color: #9cc4f0; }
+}
 """
 
+_BODY = (
+    "margin:0 auto;padding:24px 16px 48px;max-width:1088px;background:#ffffff;color:#1d2733;"
+    "font:16px/1.5 system-ui,-apple-system,'Segoe UI',sans-serif"
+)
+_TABLE = "border-collapse:collapse;width:100%;font-size:15px"
+_SIDES = "padding:6px 12px 6px 0;border-bottom:1px solid #d5dce3;vertical-align:top;text-align:"
+_LEFT, _RIGHT = f"{_SIDES}left", f"{_SIDES}right"
+_SIGNS = f"{_LEFT};font-family:ui-monospace,Consolas,monospace;white-space:nowrap"
+_COLOURS = {
+    "u": "color:#1a7f4b",
+    "g": "color:#8a6100",
+    "d": "color:#b3261e",
+    "x": "color:#6d5a8c",
+    "m": "color:#51606f",
+    "p": "color:#51606f",
+}
+
 _STYLE_ELEMENT = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+_STYLE_ATTRIBUTE = re.compile(r' style="([^"]*)"')
 
 
 def html(report: Mapping[str, Any], digest: str) -> str:
@@ -47,208 +67,89 @@ def html(report: Mapping[str, Any], digest: str) -> str:
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n',
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
             '<meta name="color-scheme" content="light dark">\n',
-            f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n",
-            f"<h1>Reliability report, {escape(report['kind'])}</h1>\n",
-            f'<p class="headline">{escape(report["headline"])}</p>\n',
-            f'<p class="soft">From {_time(period["start"])} to {_time(period["end"])}, ',
+            f"<title>{escape(title)}</title>\n<style>{_SHEET}</style>\n</head>\n",
+            f'<body style="{_BODY}">\n<main>\n',
+            f'<h1 style="{_H1}">Reliability report, {escape(report["kind"])}</h1>\n',
+            f'<p style="{_HEADLINE}">{escape(report["headline"])}</p>\n',
+            f'<p class="soft" style="{SOFT}">From {_time(period["start"])} to {_time(period["end"])}, ',
             f"made {_time(report['now']['at'])}.</p>\n",
-            _checks(report),
-            _breakers(report),
-            _levels(report),
-            _recoveries(report),
-            _letters(report),
-            _jobs(report),
-            _resources(report),
-            _clean_up(report),
-            f'<p class="soft">SHA-256 of the JSON: <code>{escape(digest)}</code></p>\n',
+            *(_section(section, report) for section in sections(report)),
+            f'<p class="soft words" style="{SOFT}">SHA-256 of the JSON: <code>{escape(digest)}</code></p>\n',
             "</main>\n</body>\n</html>\n",
         ]
     )
 
 
+_H1 = "font-size:24px;line-height:1.3;margin:0"
+_H2 = "font-size:18px;line-height:1.3;margin:32px 0 8px"
+_HEADLINE = "font-size:18px;font-weight:600;margin:4px 0"
+
+
 def content_security_policy(page: str) -> str:
-    """The strictest policy under which this very page shows: its own style, by hash, and nothing else."""
-    hashes = " ".join(_hash(style) for style in _STYLE_ELEMENT.findall(page))
+    """The strictest policy under which this very page shows: its own styles, by hash, and nothing else.
+
+    ``'unsafe-hashes'`` lets hashes speak of attributes, too; it allows nothing that is not listed.
+    """
+    sheets = _hashes(_STYLE_ELEMENT.findall(page))
+    attributes = _hashes(sorted(set(_STYLE_ATTRIBUTE.findall(page))))
+    styles = " ".join([*sheets, "'unsafe-hashes'", *attributes] if attributes else sheets)
     return (
-        f"default-src 'none'; style-src {hashes}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src {styles}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 
 
-def _hash(style: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
+def _hashes(styles: Iterable[str]) -> list[str]:
+    digests = (hashlib.sha256(style.encode()).digest() for style in styles)
+    return [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
 
 
-def _checks(report: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            _words(check["name"]),
-            _cell(check["words"]),
-            _number(wording.percent(check["confidence_low"])),
-            _number(" to ".join(wording.percent(bound) for bound in check["bounds"])),
-            _number(wording.percent(check["coverage"])),
-            _number(wording.downtime_words(check)),
-            _cell(wording.target_words(check["target_met"])),
-            _strip(check),
-        )
-        for check in report["checks"]
-    ]
-    titles = ("check", "uptime", "at least (95%)", "bounds", "coverage", "downtime", "target", "the period")
-    caption = (
-        f"{wording.LEGEND}. Target {report['target'] * 100:g}%. Uptime is up time over known time; the "
-        "bounds say what it was if the unknown time was all down or all up."
+def _section(section: Section, report: Mapping[str, Any]) -> str:
+    """A heading, the picture, and a table; or the words for an empty one."""
+    head = f'<h2 style="{_H2}">{escape(section.title)}</h2>\n'
+    if not section.rows:
+        told = " ".join(filter(None, (section.empty, section.caption)))
+        return f"{head}<p>{escape(told)}</p>\n"
+    numbers = [isinstance(cell, Number) for cell in section.rows[0]]
+    titles = "".join(
+        f'<th scope="col" style="{_RIGHT if number else _LEFT}">{escape(title)}</th>'
+        for title, number in zip(section.titles, numbers, strict=True)
     )
-    return _section("Uptime", titles, rows, caption, "No check was declared, and none has reported.")
-
-
-def _breakers(report: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            _words(breaker["name"]),
-            _number(breaker["openings"]),
-            _number(wording.lasted(breaker["open_seconds"])),
-            _cell(breaker["state_at_end"]),
-            _cell(wording.history_words(breaker["gaps"])),
-        )
-        for breaker in report["breakers"]
-    ]
-    titles = ("breaker", "openings", "time open", "state at the end", "history")
-    return _section("Circuit breakers", titles, rows, "", "No breaker has changed its state so far.")
-
-
-def _levels(report: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            _cell(level),
-            _number(wording.lasted(seconds)),
-            _number(wording.percent(seconds / report["period"]["seconds"])),
-        )
-        for level, seconds in report["degradation"].items()
-        if seconds
-    ]
-    return _section("Degradation", ("level", "time", "share"), rows, "", "No level was told in the period.")
-
-
-def _recoveries(report: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            _words(service["name"]),
-            _words(wording.job_words(service["outcomes"])),
-            _number(wording.percent(service["success_ratio"])),
-            _number(service["tests_passed"]),
-            _number(service["came_back"]),
-            _number(wording.lasted(service["median_seconds_down"])),
-            _number(wording.lasted(service["longest_seconds_down"])),
-            _cell(wording.lock_words(service["locked"])),
-        )
-        for service in report["recoveries"]
-    ]
-    return _section("Recovery", wording.RECOVERY_TITLES, rows, "", "Nothing had to be recovered.")
-
-
-def _letters(report: Mapping[str, Any]) -> str:
-    flow, now = report["dead_letters"], report["now"]
-    rows = [(_cell(name), _number(count)) for name, count in flow.items()]
-    states = ", ".join(f"{state} {count}" for state, count in now["dead_letters"].items() if count)
-    caption = (
-        f"When the report was made: {states or 'none kept'}. "
-        f"Oldest unsettled: {wording.shown_time(now['oldest_unsettled'])}."
-    )
-    return _section("Dead letters", ("in the period", "letters"), rows, caption, "")
-
-
-def _jobs(report: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            _words(job["name"]),
-            _cell(wording.job_words(job["outcomes"])),
-            _number(wording.lasted(job["longest_seconds"])),
-            _cell(wording.shown_time(job["last_at"])),
-            _words(job["last_error"] or ""),
-        )
-        for job in report["jobs"]
-    ]
-    return _section("Jobs", ("job", "runs", "longest", "last run", "last error"), rows, "", "")
-
-
-def _resources(report: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            _words(resource["name"]),
-            _number(f"{resource['last_percent']:g}%"),
-            _number(f"{resource['max_percent']:g}%"),
-            _words(resource["message"]),
-        )
-        for resource in report["resources"]
-    ]
-    titles = ("resource", "last", "largest", "last result")
-    return _section("Resources", titles, rows, "", "Nothing was measured in the period.")
-
-
-def _clean_up(report: Mapping[str, Any]) -> str:
-    rows = [
-        (_words(entry["job"]), _words(wording.totals_words(entry["totals"]))) for entry in report["clean_up"]
-    ]
-    return _section("Clean-up", ("job", "what it did"), rows, "", "")
-
-
-def _section(
-    title: str, titles: Sequence[str], rows: Iterable[Sequence[str]], caption: str, empty: str
-) -> str:
-    """A heading and a table of cells that are HTML already, or the words for an empty one."""
-    rows = list(rows)
-    if not rows:
-        return f"<h2>{escape(title)}</h2>\n<p>{escape(empty)}</p>\n"
-    head = "".join(_title(name) for name in titles)
-    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
-    under = f"<caption>{escape(caption)}</caption>" if caption else ""
+    body = "\n".join(f"<tr>{_row(row)}</tr>" for row in section.rows)
+    caption = f'<caption class="soft" style="{_CAPTION}">{escape(section.caption or section.title)}</caption>'
     return (
-        f'<h2>{escape(title)}</h2>\n<div class="wide"><table>{under}\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n"
+        f'{head}{chart(section.chart, report)}<div class="wide" role="region" tabindex="0" '
+        f'aria-label="{escape(section.title)}, table"><table style="{_TABLE}">{caption}\n'
+        f"<thead><tr>{titles}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n"
     )
 
 
-# Titles of columns of numbers, which stand on the right.
-_NUMBERS = {
-    "at least (95%)",
-    "bounds",
-    "coverage",
-    "downtime",
-    "openings",
-    "time open",
-    "letters",
-    "longest",
-    "last",
-    "largest",
-}
+_CAPTION = f"{SOFT};caption-side:bottom;padding-top:6px"
 
 
-def _title(name: str) -> str:
-    side = ' class="number"' if name in _NUMBERS else ""
-    return f'<th scope="col"{side}>{escape(name)}</th>'
+def _row(cells: Iterable[Cell]) -> str:
+    first, *others = cells
+    name = f'<th scope="row" class="words" style="{_LEFT};font-weight:600">{escape(str(first))}</th>'
+    return name + "".join(map(_cell, others))
 
 
-def _strip(check: Mapping[str, Any]) -> str:
+def _cell(cell: Cell) -> str:
+    match cell:
+        case Number(text):
+            return f'<td style="{_RIGHT}">{escape(text)}</td>'
+        case Strip():
+            return _strip(cell)
+    return f'<td class="words" style="{_LEFT}">{escape(cell)}</td>'
+
+
+def _strip(strip: Strip) -> str:
     """The period as signs (shape), classes (colour) and words (for those who see neither)."""
-    strip = check["strip"]
     signs = "".join(
-        f'<span class="{wording.NAMES[state]}">{wording.SIGNS[state] * len(list(run))}</span>'
-        for state, run in groupby(strip["states"])
+        f'<span class="{wording.NAMES[state]}" style="{_COLOURS[state]}">'
+        f"{wording.SIGNS[state] * len(list(run))}</span>"
+        for state, run in groupby(strip.states)
     )
-    words = escape(wording.strip_words(strip))
-    return f'<td class="strip"><span role="img" aria-label="{words}" title="{words}">{signs}</span></td>'
-
-
-def _cell(value: object) -> str:
-    return f"<td>{escape(str(value))}</td>"
-
-
-def _number(value: object) -> str:
-    return f'<td class="number">{escape(str(value))}</td>'
-
-
-def _words(value: object) -> str:
-    """A cell whose text may be long and without spaces."""
-    return f'<td class="words">{escape(str(value))}</td>'
+    words = escape(strip.words)
+    return f'<td style="{_SIGNS}"><span role="img" aria-label="{words}" title="{words}">{signs}</span></td>'
 
 
 def _time(iso: str) -> str:

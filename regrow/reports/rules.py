@@ -1,17 +1,13 @@
-"""The arithmetic of a report that is its own: breakers' time and the hours that are due. Pure.
+"""The arithmetic of a report that is its own: breakers' time. Pure.
 
-That of uptime is ``regrow.slo.ledger``.
+That of uptime is ``regrow.slo.ledger``, that of which period is due ``regrow.reports.periods``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-
-HOUR = timedelta(hours=1)
-CATCH_UP = timedelta(hours=24)
-"""How far back the scheduled job makes up for hours in which no worker made their report."""
+from datetime import datetime, timedelta
 
 _NOTHING = timedelta(0)
 
@@ -66,26 +62,3 @@ def breaker_time(
         state=state,
         gaps=sum(change.gap for change in ordered if change.at >= start),
     )
-
-
-def floored(moment: datetime, step: timedelta) -> datetime:
-    """The last multiple of ``step`` since the epoch that is not after ``moment``."""
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return moment - (moment - epoch) % step
-
-
-def scheduled_ends(now: datetime, interval: float, newest: datetime | None) -> tuple[datetime, ...]:
-    """The ends of the one-hour periods that a scheduled run has to report on, oldest first.
-
-    The last full hour, and whatever hours since the ``newest`` report nobody reported on (24 at most).
-    The newest one is looked at again: results that came late amend it.
-
-    Where the job runs more often than hourly (``interval`` seconds, the testing profile), the period is
-    the 60 minutes that end at the last multiple of the interval, and there is nothing to catch up with.
-    """
-    step = min(HOUR, timedelta(seconds=max(1.0, interval)))
-    until = floored(now, step)
-    if step < HOUR or newest is None or newest > until:
-        return (until,)
-    missed = floored(max(newest, until - CATCH_UP), HOUR)
-    return tuple(missed + n * HOUR for n in range((until - missed) // HOUR + 1))

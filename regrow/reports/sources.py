@@ -10,6 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from regrow.capacity import service as capacity
+from regrow.capacity.service import Forecast
 from regrow.database.tables import (
     breaker_transitions,
     check_results,
@@ -20,10 +22,10 @@ from regrow.database.tables import (
 from regrow.degradation import kept as levels
 from regrow.engine import Engine
 from regrow.jobs import JOBS
+from regrow.reports.measures import Measures
+from regrow.reports.measures import read as read_measures
 from regrow.reports.rules import Transition
-from regrow.settings import CheckSettings
-from regrow.slo.ledger import Ledger, Span
-from regrow.slo.reading import reading
+from regrow.settings import CheckSettings, Settings
 
 RESOURCES = ("disk", "memory", "cpu")
 """Kinds of checks whose results carry a percentage in ``data``."""
@@ -34,21 +36,6 @@ CLEAN_UP = {
     "prune_history": ("job_runs", "check_results", "reports"),
 }
 """Jobs that remove things, and the counts of their summaries."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check: where its time went, in sum and in order, and its last word within the period.
-
-    ``kind`` and ``required`` are None for a check that is no longer declared.
-    """
-
-    name: str
-    kind: str | None
-    required: bool | None
-    account: Ledger
-    cut: tuple[Span, ...]
-    last_message: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,11 +78,15 @@ class ServiceRecovery:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that happened in the period ``[start, end)``, as far as it is known."""
+    """All that happened in the period ``[start, end)``, as far as it is known.
+
+    ``edges``: of the parts of its strips. ``left_out``: sections that are not told of, and why.
+    """
 
     start: datetime
     end: datetime
-    checks: tuple[Check, ...]
+    edges: tuple[datetime, ...]
+    measures: Measures
     resources: tuple[Resource, ...]
     breakers: Mapping[str, tuple[Transition, ...]]
     jobs: tuple[Job, ...]
@@ -103,42 +94,73 @@ class Facts:
     letters: Mapping[str, int]
     levels: Mapping[str, timedelta] = field(default_factory=dict)
     recoveries: tuple[ServiceRecovery, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How things stood when the report was made, which no later report of the same period can say again."""
+    """How things stood when the report was made, which no later report of the same period can say again.
+
+    ``forecast``: None when nobody looked lately.
+    """
 
     at: datetime
     letters: Mapping[str, int]
     oldest_unsettled: datetime | None
+    forecast: Forecast | None = None
 
 
-def read_facts(engine: Engine, start: datetime, end: datetime) -> Facts:
+def read_facts(
+    engine: Engine, start: datetime, end: datetime, edges: tuple[datetime, ...], left_out: Mapping[str, str]
+) -> Facts:
     """Everything a report of the period needs. StoreUnavailableError when the database is away."""
     from regrow.dead_letters import service as dead_letters
 
     declared = {name: check for name, check in engine.settings.health.checks.items() if check.enabled}
     letters = dead_letters.flow(engine, start, end)
+    measures = read_measures(engine, start, end, edges)
     with engine.database.snapshot() as connection:
         return Facts(
             start=start,
             end=end,
-            checks=_checks(connection, engine, declared, start, end),
-            resources=_resources(connection, declared, start, end),
+            edges=edges,
+            measures=measures,
+            resources=() if "resources" in left_out else _resources(connection, declared, start, end),
             breakers=_breakers(connection, start, end),
-            jobs=_jobs(connection, start, end),
-            removed=_removed(connection, start, end),
+            jobs=() if "jobs" in left_out else _jobs(connection, start, end),
+            removed={} if "clean_up" in left_out else _removed(connection, start, end),
             letters=letters,
             levels=_levels(connection, engine, start, end),
-            recoveries=_recoveries(connection, start, end),
+            recoveries=() if "recoveries" in left_out else _recoveries(connection, start, end),
+            left_out=left_out,
         )
+
+
+def left_out(settings: Settings, start: datetime, now: datetime) -> dict[str, str]:
+    """The sections whose rows are not all kept any more for a period that began then, and why."""
+    days = {
+        "resources": settings.health.retention_days,
+        "jobs": settings.jobs.retention_days,
+        "clean_up": settings.jobs.retention_days,
+        "recoveries": settings.recovery.retention_days,
+    }
+    return {
+        section: f"its rows are kept for {kept} days, and the period began before that"
+        for section, kept in days.items()
+        if start < now - timedelta(days=kept)
+    }
 
 
 def read_snapshot(engine: Engine) -> Snapshot:
     from regrow.dead_letters import service as dead_letters
 
-    return Snapshot(engine.clock(), dead_letters.counts(engine), dead_letters.oldest_pending(engine))
+    now = engine.clock()
+    return Snapshot(
+        now,
+        dead_letters.counts(engine),
+        dead_letters.oldest_pending(engine),
+        capacity.latest(engine, now),
+    )
 
 
 def _levels(
@@ -148,48 +170,6 @@ def _levels(
     told = levels.within(connection, start, end)
     hold = timedelta(seconds=engine.settings.degradation.hold)
     return levels.time_in_levels(told, start, end, hold) if told else {}
-
-
-def _checks(
-    connection: sa.Connection,
-    engine: Engine,
-    declared: Mapping[str, CheckSettings],
-    start: datetime,
-    end: datetime,
-) -> tuple[Check, ...]:
-    """The declared checks, and any other that somebody looked at in the period."""
-    read = reading(engine, connection, engine.clock())
-    words = _last_messages(connection, start, end)
-    names = sorted({*declared, *read.first, *words})
-    accounts, cuts = read.accounts(names, start, end), read.spans(names, start, end)
-    return tuple(
-        Check(
-            name=name,
-            kind=declared[name].kind if name in declared else None,
-            required=declared[name].required if name in declared else None,
-            account=accounts[name],
-            cut=cuts[name],
-            last_message=words.get(name),
-        )
-        for name in names
-        if name in declared or name in words or accounts[name].probes
-    )
-
-
-def _last_messages(connection: sa.Connection, start: datetime, end: datetime) -> dict[str, str]:
-    """What the last result of each check in the period said."""
-    within = sa.and_(check_results.c.at >= start, check_results.c.at < end)
-    newest = (
-        sa.select(check_results.c.check_name, sa.func.max(check_results.c.at).label("at"))
-        .where(within)
-        .group_by(check_results.c.check_name)
-        .subquery()
-    )
-    query = sa.select(check_results.c.check_name, check_results.c.message).join(
-        newest,
-        sa.and_(check_results.c.check_name == newest.c.check_name, check_results.c.at == newest.c.at),
-    )
-    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _resources(

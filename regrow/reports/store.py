@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from regrow.database import Database
-from regrow.database.tables import reports
+from regrow.database.retention import delete_older
+from regrow.database.tables import check_results, reports, rolled_checks
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,30 @@ def newest_end(database: Database, kind: str) -> datetime | None:
     query = sa.select(sa.func.max(reports.c.period_end)).where(reports.c.kind == kind)
     with database.snapshot() as connection:
         return connection.execute(query).scalar_one_or_none()
+
+
+def first_result(database: Database) -> datetime | None:
+    """When the first result came that anything is known of."""
+    with database.snapshot() as connection:
+        rolled = connection.execute(sa.select(sa.func.min(rolled_checks.c.first_at))).scalar()
+        return rolled or connection.execute(sa.select(sa.func.min(check_results.c.at))).scalar()
+
+
+def versions(database: Database, kind: str, start: datetime, end: datetime) -> list[ReportSummary]:
+    """All reports of one kind and period, the latest version first."""
+    query = _summaries().where(
+        reports.c.kind == kind, reports.c.period_start == start, reports.c.period_end == end
+    )
+    with database.snapshot() as connection:
+        found = [_summary(row) for row in connection.execute(query).mappings()]
+    return sorted(found, key=lambda row: row.version, reverse=True)
+
+
+def prune(database: Database, before: Mapping[str, datetime], others: datetime) -> int:
+    """Delete reports made before the time of their kind, those of other kinds made before ``others``."""
+    kinds: list[tuple[sa.ColumnElement[bool], datetime]] = [(sa.not_(reports.c.kind.in_(before)), others)]
+    kinds += [(reports.c.kind == kind, at) for kind, at in before.items()]
+    return sum(delete_older(database, reports, reports.c.created_at, at, only) for only, at in kinds)
 
 
 def listed(database: Database, limit: int, kind: str | None) -> list[ReportSummary]:

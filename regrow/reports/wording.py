@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 # Shape and word besides colour: a strip must be readable in black and white.
@@ -37,8 +39,11 @@ def lasted(seconds: float | None) -> str:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, odd = divmod(hours, 24)
+    if days > 1:
+        return f"{days} days {odd} h" if odd else f"{days} days"
     if hours:
-        return f"{hours} h {minutes} min"
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 
 
@@ -53,15 +58,72 @@ def target_words(met: bool | None) -> str:
     return {True: "✓ met", False: "✕ missed", None: "? not known"}[met]
 
 
-def strip_words(strip: Mapping[str, Any]) -> str:
+def strip_words(states: str, parts: Sequence[float]) -> str:
     """A strip told in words, for those who cannot see it: ``4 min up, 2 min down, 54 min up``."""
-    told: list[tuple[str, int]] = []
-    for state in strip["states"]:
+    told: list[tuple[str, float]] = []
+    for state, seconds in zip(states, parts, strict=True):
         if told and told[-1][0] == state:
-            told[-1] = (state, told[-1][1] + 1)
+            told[-1] = (state, told[-1][1] + seconds)
         else:
-            told.append((state, 1))
-    return ", ".join(f"{lasted(count * strip['seconds'])} {NAMES[state]}" for state, count in told)
+            told.append((state, seconds))
+    return ", ".join(f"{lasted(seconds)} {NAMES[state]}" for state, seconds in told)
+
+
+def figure(value: float | None) -> str:
+    """Three digits of a number, "-" when there is none."""
+    return "-" if value is None else f"{value:.3g}"
+
+
+def rate(share: float | None) -> str:
+    """A share of requests as a percentage, small ones to three digits; "-" when there is none."""
+    return "-" if share is None else f"{share * 100:.3g}%"
+
+
+def left(share: float | None) -> str:
+    """What is left of a budget, rounded down."""
+    return "-" if share is None else f"{math.floor(share * 100)}%"
+
+
+def promised(one: Mapping[str, Any]) -> str:
+    """What an objective promises, without its window."""
+    match one["kind"]:
+        case "latency":
+            return f"p{one['target'] * 100:g} under {lasted(one['promised'])}"
+        case "error_rate":
+            return f"at most {rate(1 - one['target'])} of requests fail"
+        case "throughput":
+            return f"{figure(one['promised'])} requests a second at peak"
+    return f"{one['target'] * 100:g}% up"
+
+
+def measured(one: Mapping[str, Any]) -> str:
+    """How an objective stands, in its own unit; uptime rounded down."""
+    value = one["value"]
+    if value is None:
+        return "unknown"
+    match one["kind"]:
+        case "latency":
+            return lasted(value)
+        case "error_rate":
+            return rate(value)
+        case "throughput":
+            return f"{figure(value)}/s"
+    return "100%" if value == 1 else f"{math.floor(value * 100_000) / 1000:.3f}%"
+
+
+def between(since: str, until: str | None, not_yet: str = "-") -> str:
+    """How long it took from one ISO time to another."""
+    if until is None:
+        return not_yet
+    took = datetime.fromisoformat(until) - datetime.fromisoformat(since)
+    return lasted(max(0.0, took.total_seconds()))
+
+
+MEAN_TIMES = {
+    "mttd": "to detect (MTTD)",
+    "mtta": "to acknowledge (MTTA)",
+    "mttr": "to resolve (MTTR)",
+}
 
 
 def history_words(gaps: int) -> str:

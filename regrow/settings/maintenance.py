@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from zoneinfo import ZoneInfo
-
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from regrow import recurrence
+from regrow.settings.shapes import Zone
 
 
 class MaintenanceSettings(BaseModel):
@@ -21,7 +20,7 @@ class MaintenanceSettings(BaseModel):
     """
     hours: str
     """From and until on the clock of `zone`, as 02:00-04:00."""
-    zone: str = "UTC"
+    zone: Zone = "UTC"
     """A time zone of the IANA database, such as Europe/Berlin."""
     checks: tuple[str, ...] = ()
     """The checks it holds for."""
@@ -42,14 +41,4 @@ class MaintenanceSettings(BaseModel):
     @classmethod
     def _times(cls, value: str) -> str:
         recurrence.hours_of(value)
-        return value
-
-    @field_validator("zone")
-    @classmethod
-    def _place(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (KeyError, ValueError, OSError):
-            msg = "no such time zone; write one of the IANA database, such as Europe/Berlin"
-            raise ValueError(msg) from None
         return value

@@ -22,7 +22,7 @@ from regrow.settings.incidents import IncidentSettings
 from regrow.settings.maintenance import MaintenanceSettings
 from regrow.settings.recovery import HandlerSettings
 from regrow.settings.routes import BrokerSettings, DeadLetterQueue, RouteSettings
-from regrow.settings.shapes import Positive, Section, Share
+from regrow.settings.shapes import Positive, Section, Share, Zone
 from regrow.settings.slo import SloSettings
 from regrow.settings.stores import CelerySettings, DatabaseSettings, RedisSettings
 from regrow.settings.temp_files import TempFileRoot, TempFilesSettings
@@ -188,8 +188,14 @@ class RecoverySettings(Section):
 class ReportSettings(Section):
     uptime_target: Annotated[float, Field(gt=0, lt=1)]
     """The share of known time that a check should be up."""
+    zone: Zone
+    """Whose days and months reports are of: a time zone of the IANA database, such as Europe/Berlin."""
     retention_days: Positive
-    """How long reports are kept."""
+    """How long hourly reports, and those made by hand up to now, are kept."""
+    daily_retention_days: Positive
+    """How long daily reports are kept."""
+    monthly_retention_days: Positive
+    """How long monthly reports are kept."""
 
 
 class WebSettings(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl, SecretStr
 
@@ -53,6 +54,17 @@ def _without_credentials(url: HttpUrl) -> HttpUrl:
     return url
 
 
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        msg = "no such time zone; write one of the IANA database, such as Europe/Berlin"
+        raise ValueError(msg) from None
+    return value
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+"""The name of a time zone."""
 Function = Annotated[str, AfterValidator(_named)]
 """``package.module:function``."""
 SigningKeys = Annotated[tuple[SecretStr, ...], BeforeValidator(lines), AfterValidator(_strong)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from regrow import recurrence
 from regrow.settings.checks.common import Seconds, Severity, Target
+from regrow.settings.shapes import Zone
 
 Kind = Literal["availability", "latency", "error_rate", "throughput"]
 Days = Annotated[int, Field(ge=1)]
@@ -51,7 +51,7 @@ class ObjectiveSettings(BaseModel):
     """Throughput: requests a second, on average over the peak hours."""
     hours: str | None = None
     """Throughput: the peak hours on the clock of `zone`, as 09:00-17:00."""
-    zone: str = "UTC"
+    zone: Zone = "UTC"
     """A time zone of the IANA database, such as Europe/Berlin."""
     window: Window | None = None
     """
@@ -73,16 +73,6 @@ class ObjectiveSettings(BaseModel):
     def _times(cls, value: str | None) -> str | None:
         if value is not None:
             recurrence.hours_of(value)
-        return value
-
-    @field_validator("zone")
-    @classmethod
-    def _place(cls, value: str) -> str:
-        try:
-            ZoneInfo(value)
-        except (KeyError, ValueError, OSError):
-            msg = "no such time zone; write one of the IANA database, such as Europe/Berlin"
-            raise ValueError(msg) from None
         return value
 
     @model_validator(mode="after")

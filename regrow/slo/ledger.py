@@ -363,7 +363,12 @@ def strip(cut: Sequence[Span], start: datetime, end: datetime, buckets: int) -> 
 
     Any unknown moment makes a part unknown, because unknown is never shown as healthy.
     """
-    edges = [start + (end - start) * i / buckets for i in range(buckets + 1)]
+    return strip_over(cut, [start + (end - start) * i / buckets for i in range(buckets + 1)])
+
+
+def strip_over(cut: Sequence[Span], edges: Sequence[datetime]) -> tuple[State, ...]:
+    """The same for parts that need not be equal: each from one of the ``edges`` to the next."""
+    buckets = len(edges) - 1
     seen: list[set[State]] = [set() for _ in range(buckets)]
     index = 0
     for span in cut:

@@ -67,18 +67,21 @@ class Reading:
             found[name] = ledger.masked(cut, self._pause_masks(name, start, end))
         return found
 
-    def latency(self, name: str, start: datetime, end: datetime) -> Buckets:
+    def latencies(self, names: Sequence[str], start: datetime, end: datetime) -> dict[str, Buckets]:
         """The latencies of the probes that found a check up; edges finer than kept sums are left out."""
-        parts: list[Buckets] = []
+        parts: dict[str, list[Buckets]] = {name: [] for name in names}
         for level, begins, ends in plan(start, end, self.marks):
             if level in STEPS:
-                rows = store.rows_of(self.connection, STEPS[level], [name], begins, ends)
-                parts += [row.latency for row in rows[name]]
+                for name, rows in store.rows_of(self.connection, STEPS[level], names, begins, ends).items():
+                    parts[name] += [row.latency for row in rows]
             elif level == "raw":
-                for sample in store.samples(self.connection, [name], begins, ends)[name]:
-                    if begins <= sample.at and sample.state in {State.UP, State.DEGRADED}:
-                        parts.append({bucket_of(sample.latency): 1})
-        return merged(parts)
+                for name, told in store.samples(self.connection, names, begins, ends).items():
+                    parts[name] += [
+                        {bucket_of(sample.latency): 1}
+                        for sample in told
+                        if sample.at >= begins and sample.state in {State.UP, State.DEGRADED}
+                    ]
+        return {name: merged(found) for name, found in parts.items()}
 
     def _part(self, level: str, names: Sequence[str], start: datetime, end: datetime) -> dict[str, Ledger]:
         """The account of a part of a plan; several windows that end now share their last ones."""
@@ -159,7 +162,12 @@ def reading(engine: Engine, connection: sa.Connection, now: datetime) -> Reading
         hourly=ceiled(now - timedelta(days=settings.slo.hours_days), HOUR),
     )
     return Reading(
-        engine, connection, marks, store.known(connection), store.pauses(connection), Masks(engine)
+        engine,
+        connection,
+        marks,
+        store.known(connection) if there else store.earliest(connection),
+        store.pauses(connection),
+        Masks(engine),
     )
 
 

@@ -80,7 +80,7 @@ def spans(
 def latency(engine: Engine, check: str, start: datetime, end: datetime) -> Buckets:
     """The latencies of the probes that found a check up, for ``regrow.latency_buckets.percentile``."""
     with _reading(engine, engine.clock()) as read:
-        return read.latency(check, start, end)
+        return read.latencies([check], start, end)[check]
 
 
 def standing(engine: Engine, now: datetime, names: Collection[str] | None = None) -> list[Standing]:

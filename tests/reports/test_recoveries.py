@@ -35,7 +35,7 @@ def test_recoveries_of_the_period_are_told_with_how_long_services_were_down(engi
             connection.execute(
                 sa.insert(recovery_events).values({**event, "at": at, "event": kind, "data": data})
             )
-    facts = read_facts(engine, hour, hour + timedelta(hours=1))
+    facts = read_facts(engine, hour, hour + timedelta(hours=1), (hour, hour + timedelta(hours=1)), {})
     report = model.build("hourly", facts, read_snapshot(engine), target=0.999)
     assert report["recoveries"] == [
         {

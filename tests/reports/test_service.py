@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
@@ -148,6 +149,8 @@ def test_a_report_tells_what_the_rows_of_its_hour_say(each_engine: Engine, clock
         "start": "2026-03-01T11:00:00Z",
         "end": "2026-03-01T12:00:00Z",
         "seconds": 3600.0,
+        "zone": "UTC",
+        "parts": [120.0] * 30,
     }
     payments = check_named(report, "payments")
     assert payments["uptime"] == 0.95
@@ -337,3 +340,73 @@ def test_the_time_in_each_level_adds_up_to_the_period(engine: Engine) -> None:
     assert sum(spent.values()) == 3600.0
     assert spent["moderate"] > 0
     assert spent["unknown"] > 3590
+
+
+def test_days_and_months_are_reported_on_once_they_are_over_and_there_was_something_to_see(
+    make_settings: Callable[..., Any], redis_url: str, sqlite_url: str
+) -> None:
+    settings = make_settings(
+        redis_url,
+        sqlite_url,
+        REGROW_SCHEDULE__GENERATE_RELIABILITY_REPORT="3600",
+        REGROW_REPORTS__ZONE="Europe/Berlin",
+    )
+    berlin = ZoneInfo("Europe/Berlin")
+    clock = Clock(datetime(2026, 3, 29, 23, 7, tzinfo=berlin))
+    engine = Engine(settings, clock=clock)
+    engine.database.upgrade()
+    add_results(engine, result("redis", datetime(2026, 3, 29, 12, tzinfo=berlin)))
+
+    service.generate_due(engine)
+    assert {row.kind for row in service.list_reports(engine)} == {"hourly"}
+
+    clock.now += timedelta(hours=1)
+    assert service.generate_due(engine)["new"] == 2
+    (day,) = service.list_reports(engine, kind="daily")
+    assert day.period_start == datetime(2026, 3, 29, tzinfo=berlin)
+    assert day.period_end - day.period_start == timedelta(hours=23)
+    assert len(check_named(json.loads(service.get(engine, day.id).json), "redis")["strip"]["states"]) == 23
+
+    clock.now = datetime(2026, 4, 1, 0, 7, tzinfo=berlin)
+    service.generate_due(engine)
+    (month,) = service.list_reports(engine, kind="monthly")
+    assert month.period_start == datetime(2026, 3, 1, tzinfo=berlin)
+    told = json.loads(service.get(engine, month.id).json)
+    assert set(told["left_out"]) == {"resources", "jobs", "clean_up"}
+    assert len(told["period"]["parts"]) == 31
+    assert service.generate_due(engine)["new"] == 0
+    engine.close()
+
+
+def test_what_an_amendment_changed_is_told_value_by_value(each_engine: Engine, clock: Clock) -> None:
+    rows = an_hour_of("redis")
+    add_results(each_engine, *rows[:50])
+    first = service.generate(each_engine, until=NOON)
+    add_results(each_engine, *rows[50:])
+    clock.now += timedelta(minutes=1)
+    second = service.generate(each_engine, until=NOON)
+    found = service.changes(each_engine, second.id)
+    assert (found.before.id, found.after.id) == (first.id, second.id)
+    told = {change.where: (change.before, change.after) for change in found.changes}
+    assert told["checks / redis / probes"] == (49, 60)
+    assert told["checks / redis / words"] == ("insufficient data", "100%")
+    assert not any(where.startswith("now") for where in told)
+    with pytest.raises(ReportNotFoundError, match="first version"):
+        service.changes(each_engine, first.id)
+    assert service.changes(each_engine, first.id, first.id).changes == ()
+
+
+def test_each_kind_is_kept_for_its_own_time(each_engine: Engine, clock: Clock) -> None:
+    for kind in ("hourly", "daily", "monthly", "now"):
+        service.generate(each_engine, until=NOON, kind=kind)
+    clock.now = NOON + timedelta(days=100)
+    assert service.prune(each_engine) == 2
+    assert {row.kind for row in service.list_reports(each_engine)} == {"daily", "monthly"}
+    clock.now = NOON + timedelta(days=500)
+    assert service.prune(each_engine) == 1
+    assert [row.kind for row in service.list_reports(each_engine)] == ["monthly"]
+
+
+def test_a_past_day_can_be_reported_on_by_hand(each_engine: Engine, clock: Clock) -> None:
+    row = service.generate_last(each_engine, "daily", NOON - timedelta(days=1))
+    assert (row.kind, row.period_end) == ("daily", datetime(2026, 2, 28, tzinfo=UTC))
