@@ -21,7 +21,7 @@ from regrow.reports.sections import Cell, Number, Section, Strip, sections
 
 _SHEET = """
 :root { color-scheme: light dark; }
-.wide { overflow-x: auto; } .words { overflow-wrap: anywhere; }
+.wide { overflow-x: auto; } .words { overflow-wrap: anywhere; } th.words { overflow-wrap: break-word; }
 .wide:focus-visible { outline: 3px solid #2563a8; outline-offset: 2px; }
 svg { display: block; height: auto; max-width: 100%; }
 @media (prefers-color-scheme: dark) {
