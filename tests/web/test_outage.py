@@ -142,7 +142,7 @@ def test_the_database_killed_then_back(client: TestClient, own_mysql: MariaServe
     assert "answers; 14.2 MB used" in page  # the checks come from Redis
     assert not {"dlq_messages_total", "regrow_job_last_run_timestamp_seconds"} & series(client)
     assert {"circuit_breaker_state", "health_check_status"} <= series(client)
-    assert scrape_errors(client) == {"dead_letters", "jobs", "ledger"}
+    assert scrape_errors(client) == {"alerts", "dead_letters", "jobs", "ledger", "objectives"}
     assert client.get("/health/detailed", headers=HOLDER).json()["dead_letters"]["status"] == "unknown"
 
     own_mysql.start()
