@@ -14,7 +14,7 @@ from regrow.settings.sources import Layers, Place
 
 
 def contradictions_of_alerts(layers: Layers, settings: Settings) -> Iterable[str]:
-    """Steps by channels that are not there, and channels that tell everybody on the way."""
+    """Steps by channels that are not there, channels of no step, and those that tell everybody on the way."""
     alerts = settings.alerts
     for severity, number, channel in alerts.unknown_channels():
         place = ("alerts", "severities", severity, "steps")
@@ -23,6 +23,7 @@ def contradictions_of_alerts(layers: Layers, settings: Settings) -> Iterable[str
             f"{layers.origin(place)}: {'.'.join(place)}: step {number + 1} names {channel!r}, which is no "
             f"channel. Declare [alerts.channels.{channel}], or name one of {known}."
         )
+    yield from _unused(layers, settings)
     yield from _written_down(layers, settings)
     for name, chosen in alerts.channels.items():
         at = ("alerts", "channels", name)
@@ -52,6 +53,19 @@ def _is_sealed(address: str, settings: Settings) -> bool:
 
 
 _SECRETS = ("url", "password", "routing_key", "urls", "signing_keys")
+
+
+def _unused(layers: Layers, settings: Settings) -> Iterable[str]:
+    """Who declares a channel counts on it."""
+    alerts = settings.alerts
+    used = {name for chosen in alerts.severities.values() for step in chosen.steps for name in step.channels}
+    for name, channel in alerts.channels.items():
+        if name not in used and channel.enabled and channel.kind != "log":
+            at = ("alerts", "channels", name)
+            yield (
+                f"{layers.origin(at)}: {'.'.join(at)}: no step goes by it, so nobody would be told. Name it "
+                "in [alerts.severities.NAME] steps, or set enabled = false."
+            )
 
 
 def _written_down(layers: Layers, settings: Settings) -> Iterable[str]:

@@ -152,6 +152,9 @@ def test_apprise_tells_all_of_its_addresses_and_shows_none(monkeypatch):
 
 
 TWO = """
+[alerts.severities.low]
+steps = [{{ after = 0, channels = ["hook", "other"] }}]
+
 [alerts.channels.hook]
 kind = "webhook"
 url = "{one}"
@@ -275,6 +278,7 @@ def test_a_test_goes_by_every_channel_and_is_audited(history, http, other_http):
             "in order",
         ),
         ("[alerts]\nlease = 5\n", "four times"),
+        ('[alerts.channels.x]\nkind = "webhook"\nurl = "https://example.org/x"\n', "nobody would be told"),
         ('[alerts.channels.x]\nkind = "slack"\nurl = "https://hooks.example.org/x"\n', "is a secret"),
         ('[alerts.channels.x]\nkind = "apprise"\nurls = ["json://a"]\n', "is a secret"),
     ],

@@ -39,6 +39,9 @@ url = "${{CHAT_URL}}"
 [alerts.rules.burn_rate]
 enabled = false
 
+[alerts.rules.uptime_under_target]
+enabled = false
+
 [alerts.severities.critical]
 steps = [{{ after = 0, channels = ["log", "chat"] }}]
 """
