@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -27,10 +28,25 @@ class Missing(Exception):
     """A server that this machine cannot run; the message says why and what would help."""
 
 
+_SLOTS = 8
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for a server that starts in a moment, or comes back to it after a while.
+
+    Below those that the system gives to clients, any of which could take it meanwhile; each process of a test
+    run has ports of its own.
+    """
+    slot = int("".join(filter(str.isdigit, os.environ.get("PYTEST_XDIST_WORKER", ""))) or 0) % _SLOTS
+    while True:
+        port = 15_000 + slot + _SLOTS * secrets.randbelow(2_000)
+        if port in _given:
+            continue
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            _given.add(port)
+            return port
 
 
 def child_options() -> dict[str, object]:

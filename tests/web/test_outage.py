@@ -147,7 +147,7 @@ def test_the_database_killed_then_back(client: TestClient, own_mysql: MariaServe
 
     own_mysql.start()
     eventually(lambda: client.get("/health/ready").status_code == 200, what="ready again by itself")
-    assert scrape_errors(client) == set()
+    eventually(lambda: scrape_errors(client) == set(), what="and all is told again")
 
 
 def test_both_frozen_at_once(client: TestClient, own_redis: RedisServer, own_mysql: MariaServer) -> None:
