@@ -1,0 +1,53 @@
+"""Runs of jobs, acts of people, reports."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Column, Float, Index, String, Table, Text
+
+from regrow.database.columns import LongText, RowId, UtcDateTime, key
+from regrow.database.tables.metadata import metadata
+
+job_runs = Table(
+    "job_runs",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("job", key(64), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("duration", Float, nullable=False, comment="seconds"),
+    Column("outcome", key(64), nullable=False, comment="succeeded, partial, failed or skipped"),
+    Column("summary", JSON, nullable=False),
+    Column("host", String(255), nullable=False),
+    Index(None, "job", "started_at"),
+    Index(None, "started_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("actor", String(255), nullable=False),
+    Column("act", key(64), nullable=False),
+    Column("subject", key(255), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+    Index(None, "at"),
+    Index(None, "subject"),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", key(36), primary_key=True),
+    Column("kind", key(64), nullable=False),
+    Column("period_start", UtcDateTime, nullable=False),
+    Column("period_end", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("digest", key(64), nullable=False, comment="SHA-256 of the JSON text"),
+    Column("headline", Text, nullable=False),
+    Column("json", LongText, nullable=False),
+    Column("markdown", LongText, nullable=False),
+    Column("html", LongText, nullable=False),
+    Index(None, "kind", "period_end"),
+    Index(None, "created_at"),
+)
