@@ -164,7 +164,10 @@ def test_a_killed_supervisor_leaves_no_orphan_and_the_next_start_finds_the_state
     own_stack: LocalStack,
 ) -> None:
     own_stack.start()
-    own_stack.redis().set("kept", "yes")
+    client = own_stack.redis()
+    client.set("kept", "yes")
+    # A write may wait two seconds for the sync of the one before, and dies with its process meanwhile.
+    eventually(lambda: client.execute_command("WAITAOF", 1, 0, 1_000)[0] == 1, what="it is on the disk")
     key, family = own_stack.variables["API_KEY"], own_stack.family()
     names = {name: own_stack.child(name).pid for name in ("valkey", "worker", "beat", "web")}
     pool = psutil.Process(names["worker"]).children()

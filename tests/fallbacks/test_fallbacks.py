@@ -39,7 +39,8 @@ async def canned_later(error):
 
 @pytest.fixture(params=["own", "of a key"])
 def breaker(request, make):
-    return make() if request.param == "own" else make().for_key("tenant-7")
+    own = make(recovery_timeout=60)
+    return own if request.param == "own" else own.for_key("tenant-7")
 
 
 def canned(error):
