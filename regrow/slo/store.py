@@ -114,7 +114,10 @@ def resume(connection: sa.Connection, names: Collection[str], at: datetime) -> N
 
 @dataclass(frozen=True)
 class Late:
-    """A result that came after its time was rolled up, with the time that it says something of."""
+    """A result that came after its time was rolled up, with the time that it says something of.
+
+    That is as long as it holds, or as the one before it would have held without it.
+    """
 
     id: int
     check: str
@@ -124,17 +127,41 @@ class Late:
 
 def late(connection: sa.Connection, after: int, until: int, before: datetime, limit: int) -> list[Late]:
     """Results with ids above ``after`` up to ``until`` whose time lies before ``before``, by id."""
-    table = check_results
+    table, others = check_results, check_results.alias("others")
+
+    def of_the_one_before(column: sa.Column[Any]) -> sa.ScalarSelect[Any]:
+        return (
+            sa.select(column)
+            .where(
+                others.c.check_name == table.c.check_name,
+                others.c.at <= table.c.at,
+                others.c.id != table.c.id,
+            )
+            .order_by(others.c.at.desc(), others.c.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+
     query = (
-        sa.select(table.c.id, table.c.check_name, table.c.at, table.c.status, table.c.interval)
+        sa.select(
+            table.c.id,
+            table.c.check_name,
+            table.c.at,
+            table.c.interval,
+            of_the_one_before(others.c.at).label("at_before"),
+            of_the_one_before(others.c.interval).label("interval_before"),
+        )
         .where(table.c.id > after, table.c.id <= until, table.c.at < before)
         .order_by(table.c.id)
         .limit(limit)
     )
-    return [
-        Late(row.id, row.check_name, row.at, Sample(row.at, row.status, row.interval).holds_until)
-        for row in connection.execute(query)
-    ]
+    found = []
+    for row in connection.execute(query):
+        end = Sample(row.at, "", row.interval).holds_until
+        if row.at_before is not None:
+            end = max(end, Sample(row.at_before, "", row.interval_before).holds_until)
+        found.append(Late(row.id, row.check_name, row.at, end))
+    return found
 
 
 def samples(

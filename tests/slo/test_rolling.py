@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from regrow.database.tables import check_results, rollups_day, rollups_hour, rollups_minute, state_spans
@@ -111,6 +111,7 @@ def test_every_window_is_what_the_ledger_says_whatever_it_is_read_from(past: Pas
     st.randoms(use_true_random=False),
     st.integers(1, 5),
 )
+@example(told=[(1, "healthy", 1800.0), (2, "healthy", 30.0)], dice=random.Random(1), parts=2)
 def test_late_duplicate_and_disordered_results_make_the_same_rows(
     past: Past, told: list[tuple[int, str, float]], dice: random.Random, parts: int
 ) -> None:
