@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from regrow.latency_buckets import Buckets, bucket_of, merged
-from regrow.slo.ledger import NOTHING, Ledger, Sample, Span, State, joined
+from regrow.slo.ledger import NOTHING, Ledger, Sample, Span, State, account, joined
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -43,56 +43,28 @@ def rolled(
     ]
 
 
-def _bucket(parts: Iterable[Span], probes: Iterable[Sample], start: datetime, end: datetime) -> Rolled:
-    spent = dict.fromkeys(State, NOTHING)
-    beneath = dict.fromkeys(State, NOTHING)
-    aside: list[Span] = []
-    for span in parts:
-        length = min(span.end, end) - max(span.start, start)
-        spent[span.state] += length
-        if span.state is State.MAINTENANCE:
-            aside.append(span)
-            beneath[span.beneath or State.UNKNOWN] += length
-    known = failures = 0
+def _bucket(parts: Iterable[Span], probes: Sequence[Sample], start: datetime, end: datetime) -> Rolled:
+    cut = [Span(max(span.start, start), min(span.end, end), span.state, span.beneath) for span in parts]
+    aside = [span for span in cut if span.state is State.MAINTENANCE]
     latency: dict[int, int] = {}
     for sample in probes:
-        state = sample.state
-        if state is State.UNKNOWN or any(span.start <= sample.at < span.end for span in aside):
+        if sample.state in {State.UNKNOWN, State.DOWN} or sample.latency < 0:
             continue
-        known += 1
-        if state is State.DOWN:
-            failures += 1
-        elif sample.latency >= 0:
+        if not any(span.start <= sample.at < span.end for span in aside):
             bucket = bucket_of(sample.latency)
             latency[bucket] = latency.get(bucket, 0) + 1
-    account = Ledger(
-        up=spent[State.UP] + spent[State.DEGRADED],
-        degraded=spent[State.DEGRADED],
-        down=spent[State.DOWN],
-        unknown=spent[State.UNKNOWN],
-        maintenance=spent[State.MAINTENANCE],
-        paused=spent[State.PAUSED],
-        masked_up=beneath[State.UP] + beneath[State.DEGRADED],
-        masked_degraded=beneath[State.DEGRADED],
-        masked_down=beneath[State.DOWN],
-        probes=known,
-        failures=failures,
-    )
-    if account.window != end - start:
-        message = f"the ledger does not add up: {account} over {end - start}"
-        raise AssertionError(message)
-    return Rolled(start, account, latency)
+    return Rolled(start, account(cut, probes, start, end), latency)
 
 
 def day_of(hours: Sequence[Rolled], day: datetime, first: datetime) -> Rolled:
     """A day from its hours. One that is missing was paused before the ``first`` result, unknown after it."""
-    account = Ledger()
+    total = Ledger()
     for hour in hours:
-        account += hour.account
-    missing = DAY - account.window
+        total += hour.account
+    missing = DAY - total.window
     before = min(max(floored(first, HOUR) - day, NOTHING), missing)
-    account += Ledger(unknown=missing - before, paused=before)
-    return Rolled(day, account, merged(hour.latency for hour in hours))
+    total += Ledger(unknown=missing - before, paused=before)
+    return Rolled(day, total, merged(hour.latency for hour in hours))
 
 
 def spliced(day: Iterable[Span], new: Sequence[Span], start: datetime, end: datetime) -> tuple[Span, ...]:
