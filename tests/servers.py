@@ -284,7 +284,7 @@ class MariaServer:
     def install(self) -> Self:
         if not shutil.which("mariadb-install-db") or not shutil.which("mariadbd", path=_sbin_path()):
             raise Missing("no MariaDB server: run `make services` as root, or set REGROW_TEST_MYSQL_URL")
-        subprocess.run(
+        done = subprocess.run(
             [
                 "mariadb-install-db",
                 "--no-defaults",
@@ -292,11 +292,15 @@ class MariaServer:
                 *self._user(),
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
+                # A MariaDB that starts removes the temporary tables in its folder: in /tmp, also another's.
+                f"--tmpdir={self.folder}",
             ],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
         )
+        assert done.returncode == 0, f"mariadb-install-db: {done.stdout}\n{done.stderr}"
         return self
 
     def start(self) -> Self:
