@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from regrow.alerts import lasting
 from regrow.alerts.delivering import deliver
 from regrow.alerts.model import (
     ANY,
@@ -25,6 +26,7 @@ from regrow.alerts.model import (
     Status,
     Step,
 )
+from regrow.alerts.periods import Lasted
 from regrow.alerts.rules import Decided, Key, decide
 from regrow.alerts.signals import gather
 from regrow.alerts.store import Act, Alerts, Kept, Sent
@@ -125,10 +127,12 @@ def listed(engine: Engine, *, status: Status | None = None, limit: int = 100) ->
     return Alerts(engine.database).newest(status=status, limit=limit)
 
 
-def of_period(engine: Engine, since: datetime, until: datetime, limit: int = 1_000) -> list[Alert]:
-    """Alerts that lasted at some moment of ``[since, until)``, the newest first; pending ones aside."""
-    found = Alerts(engine.database).newest(since=since, until=until, limit=limit)
-    return [kept.alert for kept in found if kept.alert.status != "pending"]
+def of_period(engine: Engine, since: datetime, until: datetime) -> tuple[Lasted, ...] | None:
+    """Alerts that fired at some moment of ``[since, until)``, the newest first, as its end knew them.
+
+    None: nobody looked with the rules until then, so nothing is known.
+    """
+    return lasting.of_period(engine.database, since, until)
 
 
 def notices(engine: Engine, alert_id: str | None = None, limit: int = 100) -> list[Sent]:

@@ -104,22 +104,11 @@ class Alerts:
             at = connection.execute(sa.select(alert_looks.c.at)).scalar_one_or_none()
             return _standing(connection), _silences(connection, now), at
 
-    def newest(
-        self,
-        *,
-        status: Status | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 100,
-    ) -> list[Kept]:
-        """The newest first; of a period those that lasted at some moment in it."""
+    def newest(self, *, status: Status | None = None, limit: int = 100) -> list[Kept]:
+        """The newest first."""
         query = sa.select(table).order_by(table.c.since.desc(), table.c.id.desc()).limit(limit)
         if status is not None:
             query = query.where(table.c.status == status)
-        if since is not None:
-            query = query.where(sa.or_(table.c.resolved_at.is_(None), table.c.resolved_at > since))
-        if until is not None:
-            query = query.where(table.c.since < until)
         with errors(), self._database.snapshot() as connection:
             return [_kept(row) for row in connection.execute(query).mappings()]
 
@@ -324,9 +313,13 @@ def _row(connection: sa.Connection, alert_id: str, *, lock: bool = False) -> Any
 
 
 def _kept(row: Any) -> Kept:
+    return Kept(alert_of(row), tuple(Reason(**reason) for reason in row["reasons"]))
+
+
+def alert_of(row: Any) -> Alert:
+    """The alert that a row of the table is."""
     told = {name: row[name] for name in _NAMES}
-    alert = Alert(**{**told, "reached": tuple(row["reached"])})
-    return Kept(alert, tuple(Reason(**reason) for reason in row["reasons"]))
+    return Alert(**{**told, "reached": tuple(row["reached"])})
 
 
 def _notice_row(notice: Notice) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from regrow.reports import measures_told as told
-from regrow.reports import rules, wording
+from regrow.reports import of_alerts, rules, wording
 from regrow.reports.measures_told import iso, share
 from regrow.reports.sources import Facts, Job, ServiceRecovery, Snapshot
 
@@ -38,6 +38,7 @@ def build(kind: str, facts: Facts, snapshot: Snapshot, *, target: float, zone: s
         "checks": [told.check(check, target, facts.edges) for check in facts.measures.checks],
         "objectives": [told.promise(one) for one in facts.measures.promises],
         "incidents": told.incidents(facts.measures),
+        "alerts": of_alerts.told(facts.alerts, facts.start),
         "requests": [told.requests(window) for window in facts.measures.requests],
         "resources": [
             {
@@ -93,6 +94,7 @@ def headline(report: Mapping[str, Any]) -> str:
     if not checks:
         parts.append("no checks")
     parts += _promises_broken(report)
+    parts += of_alerts.headline(report) if "alerts" not in report["left_out"] else []
     if openings := sum(breaker["openings"] for breaker in report["breakers"]):
         parts.append(_counted(openings, "breaker opening"))
     if reduced := sum(report["degradation"].get(level, 0.0) for level in REDUCED):

@@ -17,7 +17,8 @@ from typing import Any
 
 from regrow.reports import wording
 from regrow.reports.charts import SOFT, chart
-from regrow.reports.sections import Cell, Number, Section, Strip, sections
+from regrow.reports.sections import sections
+from regrow.reports.tables import Cell, Number, Section, Strip
 
 _SHEET = """
 :root { color-scheme: light dark; }

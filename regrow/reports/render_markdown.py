@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regrow.reports import wording
-from regrow.reports.sections import Cell, Number, Section, Strip, sections
+from regrow.reports.sections import sections
+from regrow.reports.tables import Cell, Number, Section, Strip
 
 # What means something inside a line. Text never begins a line here, so #, -, + and 1. mean nothing, and an
 # underscore between letters is one: names stay readable where Markdown is read as it is.

@@ -7,44 +7,11 @@ one printed form is in the other, because both are made from these.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from regrow.reports import wording
+from regrow.reports import of_alerts, wording
+from regrow.reports.tables import Cell, Number, Section, Strip
 from regrow.reports.wording import lasted, percent
-
-
-@dataclass(frozen=True)
-class Number:
-    """A cell that stands on the right."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Strip:
-    """A period in parts: a letter for each state, and the same in words."""
-
-    states: str
-    words: str
-
-
-Cell = str | Number | Strip
-
-
-@dataclass(frozen=True)
-class Section:
-    """A table with its title. ``caption``: what it takes to read it. ``empty``: said in place of no rows.
-
-    ``chart``: the name of the picture that goes with it, in forms that have pictures.
-    """
-
-    title: str
-    titles: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    caption: str = ""
-    empty: str = ""
-    chart: str = ""
 
 
 def sections(report: Mapping[str, Any]) -> list[Section]:
@@ -55,6 +22,7 @@ def sections(report: Mapping[str, Any]) -> list[Section]:
         "burn_down": _burn_down,
         "incidents": _incidents,
         "mean_times": _mean_times,
+        "alerts": of_alerts.section,
         "requests": _requests,
         "latency": _latency,
         "breakers": _breakers,

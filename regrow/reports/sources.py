@@ -10,6 +10,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from regrow.alerts import service as alerts
+from regrow.alerts.periods import Lasted
 from regrow.capacity import service as capacity
 from regrow.capacity.service import Forecast
 from regrow.database.tables import (
@@ -80,7 +82,8 @@ class ServiceRecovery:
 class Facts:
     """All that happened in the period ``[start, end)``, as far as it is known.
 
-    ``edges``: of the parts of its strips. ``left_out``: sections that are not told of, and why.
+    ``edges``: of the parts of its strips. ``alerts`` None: nobody looked. ``left_out``: sections that are not
+    told of, and why.
     """
 
     start: datetime
@@ -94,6 +97,7 @@ class Facts:
     letters: Mapping[str, int]
     levels: Mapping[str, timedelta] = field(default_factory=dict)
     recoveries: tuple[ServiceRecovery, ...] = ()
+    alerts: tuple[Lasted, ...] | None = None
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -119,6 +123,7 @@ def read_facts(
     declared = {name: check for name, check in engine.settings.health.checks.items() if check.enabled}
     letters = dead_letters.flow(engine, start, end)
     measures = read_measures(engine, start, end, edges)
+    fired = None if "alerts" in left_out else alerts.of_period(engine, start, end)
     with engine.database.snapshot() as connection:
         return Facts(
             start=start,
@@ -132,6 +137,7 @@ def read_facts(
             letters=letters,
             levels=_levels(connection, engine, start, end),
             recoveries=() if "recoveries" in left_out else _recoveries(connection, start, end),
+            alerts=fired,
             left_out=left_out,
         )
 
@@ -143,12 +149,14 @@ def left_out(settings: Settings, start: datetime, now: datetime) -> dict[str, st
         "jobs": settings.jobs.retention_days,
         "clean_up": settings.jobs.retention_days,
         "recoveries": settings.recovery.retention_days,
+        "alerts": settings.alerts.retention_days,
     }
-    return {
+    told = {
         section: f"its rows are kept for {kept} days, and the period began before that"
         for section, kept in days.items()
         if start < now - timedelta(days=kept)
     }
+    return told if settings.alerts.enabled else {**told, "alerts": "alerts are switched off"}
 
 
 def read_snapshot(engine: Engine) -> Snapshot:

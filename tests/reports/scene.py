@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from regrow.alerts.periods import Acknowledged, Lasted
 from regrow.capacity.rules import Trend
 from regrow.capacity.service import Forecast
 from regrow.incidents.model import Incident
@@ -90,6 +91,16 @@ def incidents(name: str) -> tuple[Incident, ...]:
     return (still, over)
 
 
+def alerts(name: str) -> tuple[Lasted, ...]:
+    """One that somebody took, and one that nobody could be told of."""
+    began = START + timedelta(minutes=22)
+    over = Lasted("a-1", name, f"check:{name}", "high", began, began + timedelta(minutes=15),
+                  Acknowledged(began + timedelta(minutes=3), name), 1, False, ())  # fmt: skip
+    still = Lasted("a-2", "dead_letter_too_old", "letters", "medium", END - timedelta(minutes=9), None, None, 0,
+                   True, (name,))  # fmt: skip
+    return (still, over)
+
+
 def requests(name: str) -> Window:
     hour = Throughput(START, 21_600, 57)
     return Window(name, START, END, 21_600, 30, 57, {bucket_of(0.08): 20_000, bucket_of(0.9): 1_600}, (hour,))
@@ -117,6 +128,7 @@ def facts(name: str, found: Measures) -> Facts:
         letters={"captured": 4, name: 1},
         levels={name: timedelta(minutes=20), "severe": timedelta(minutes=40), "critical": timedelta()},
         recoveries=(ServiceRecovery(name, {"failed": 2, "succeeded": 1, name: 1}, 1, (4.0, 9.0), 1),),
+        alerts=alerts(name),
         left_out={},
     )
 
@@ -163,6 +175,7 @@ def shown() -> dict[str, Any]:
         letters={"captured": 41, "resolved": 38},
         levels={"normal": timedelta(minutes=45), "moderate": timedelta(minutes=15)},
         recoveries=(ServiceRecovery("payments", {"failed": 1, "succeeded": 1}, 1, (720.0,)),),
+        alerts=alerts("incident"),
         left_out={},
     )
     return model.build("hourly", told_of, snapshot("disk"), target=0.999)
