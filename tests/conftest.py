@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import signal
 import sys
 from collections import Counter
@@ -17,11 +16,20 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from regrow.database import Database
+from regrow.database import Database, migrating
 from regrow.engine import Engine
 from regrow.redis import connect
 from regrow.settings import Settings, load_settings
-from tests.servers import MariaServer, Missing, RabbitServer, RedisCluster, RedisSentinel, RedisServer
+from tests.copies import Copies
+from tests.servers import (
+    WITHOUT_DISK,
+    MariaServer,
+    Missing,
+    RabbitServer,
+    RedisCluster,
+    RedisSentinel,
+    RedisServer,
+)
 
 _REQUIRED = {name.strip() for name in os.environ.get("REGROW_TEST_REQUIRE", "").split(",") if name.strip()}
 _numbers = itertools.count(1)
@@ -44,6 +52,9 @@ hypothesis.settings.load_profile("however slow")
 for _name in list(os.environ):
     if _name.startswith("REGROW_") and not _name.startswith("REGROW_TEST_"):
         del os.environ[_name]
+
+# Each process that a test starts would compile all of us anew, which takes longer than all else it does.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A make that a test runs is not one of the `make test` that runs the test.
 for _name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
@@ -177,26 +188,32 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def _mysql_server() -> Iterator[str]:
-    """Its address ends in the slash before the database's name."""
-    for address in _shared("REGROW_TEST_MYSQL_URL", MariaServer(), lambda server: server.url()):
-        yield address if address.startswith("missing:") else re.sub(r"(://[^/]+)(/.*)?$", r"\1/", address)
+    server = MariaServer(WITHOUT_DISK)
+    yield from _shared("REGROW_TEST_MYSQL_URL", server, lambda server: server.url())
 
 
 @pytest.fixture
 def own_mysql() -> Iterator[MariaServer]:
     """A MariaDB of this test alone."""
-    yield from _own("mysql", MariaServer())
+    yield from _own("mysql", MariaServer(WITHOUT_DISK))
 
 
 @pytest.fixture
 def mysql_url(_mysql_server: str) -> Iterator[str]:
     """A fresh, empty database on a real MySQL or MariaDB, dropped afterwards."""
-    server = _present("mysql", _mysql_server)
+    yield from new_mysql_database(_mysql_server)
+
+
+def new_mysql_database(server: str) -> Iterator[str]:
+    """The address of a database of its own on the session's server, as fixtures of a room or a module want it."""
+    server = _present("mysql", server)
     name = f"regrow_test_{os.getpid()}_{next(_numbers)}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
+    admin = sa.create_engine(
+        sa.make_url(server).set(database=""), isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool
+    )
     with admin.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-    yield f"{server}{name}"
+    yield sa.make_url(server).set(database=name).render_as_string(hide_password=False)
     with admin.connect() as connection:
         connection.exec_driver_sql(f"DROP DATABASE {name}")
 
@@ -227,6 +244,21 @@ def sqlite_url(tmp_path: Path) -> str:
 def database_url(request: pytest.FixtureRequest) -> str:
     """One suite, every database."""
     return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def copies() -> Iterator[Copies]:
+    """Whoever brings an empty database up to date gets a copy of one that the migrations made."""
+    made = Copies(migrating.upgrade)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrating, "upgrade", made.upgrade)
+        yield made
+
+
+@pytest.fixture
+def real_migrations(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No copies: for tests that are about the migrations."""
+    monkeypatch.setattr(migrating, "upgrade", copies.migrate)
 
 
 @pytest.fixture

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from regrow.database import Database, migrating
 from regrow.database.tables import metadata
+
+pytestmark = pytest.mark.usefixtures("real_migrations")
 
 
 def test_upgrade_makes_every_table_and_a_second_one_changes_nothing(database_url: str) -> None:

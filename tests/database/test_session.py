@@ -132,6 +132,13 @@ def test_an_absent_server_is_store_unavailable_and_names_no_password() -> None:
     assert "hush" not in str(caught.value)
 
 
+def test_a_url_that_says_nothing_of_tls_will_do(mysql_url: str) -> None:
+    """The other tests go without it, to be quick."""
+    database = Database(mysql_url.partition("?")[0])
+    database.ping()
+    database.close()
+
+
 def test_a_restarted_server_is_found_again_without_a_new_engine(own_mysql: MariaServer) -> None:
     database = Database(own_mysql.url("mysql"))
     database.ping()

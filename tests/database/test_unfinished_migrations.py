@@ -14,7 +14,7 @@ from regrow.database import Database, migrating, steps
 from regrow.database.tables import metadata
 
 # A hundred statements, each flushed to the disk: seconds at rest, and a disk that others use takes its time.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("real_migrations")]
 
 ALL_OF_THEM = "nobody dies any more"
 AT = "2026-05-04 03:02:01"
@@ -74,8 +74,7 @@ def test_a_migration_that_dies_of_any_of_its_statements_is_finished_by_the_next_
     mysql_url: str, deaths: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(steps, "_CHUNK", 2)
-    # Two new connections for each of the dead: without TLS, whose certificates take longer than all else.
-    database = Database(f"{mysql_url}?ssl_disabled=true")
+    database = Database(mysql_url)
     deaths.append(ALL_OF_THEM)
     database.upgrade("0003")
     letters_of_an_earlier_version(database, 5)

@@ -385,8 +385,7 @@ class Servers:
             found.maria = stack.enter_context(contextlib.closing(MariaServer().install().start()))
             with pymysql.connect(host="127.0.0.1", port=found.maria.port, user="root") as admin:
                 admin.cursor().execute("CREATE DATABASE regrow CHARACTER SET utf8mb4")
-            # Without TLS, whose certificates would be loaded anew for each child, longer than its work takes.
-            found.database_url = found.maria.url("regrow?ssl_disabled=true")
+            found.database_url = found.maria.url("regrow")
         if not found.live_url:
             found.live = stack.enter_context(contextlib.closing(RedisServer().start()))
             found.live_url = found.live.url

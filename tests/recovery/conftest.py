@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -20,7 +19,7 @@ from regrow.database import Database
 from regrow.database.tables import audit, recoveries, recovery_budget, recovery_courses, recovery_events
 from regrow.engine import Engine
 from regrow.settings import load_settings
-from tests.conftest import lacking
+from tests.conftest import new_mysql_database
 
 _TABLES = (recoveries, recovery_budget, recovery_courses, recovery_events, audit)
 
@@ -33,18 +32,9 @@ def _migrated(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         _upgrade(url)
         yield url
         return
-    server = str(request.getfixturevalue("_mysql_server"))
-    if server.startswith("missing:"):
-        lacking("mysql", server.removeprefix("missing:"))
-    name = f"regrow_recovery_{os.getpid()}"
-    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
-        connection.exec_driver_sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-    _upgrade(f"{server}{name}")
-    yield f"{server}{name}"
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name}")
+    for url in new_mysql_database(str(request.getfixturevalue("_mysql_server"))):
+        _upgrade(url)
+        yield url
 
 
 def _upgrade(url: str) -> None:

@@ -18,7 +18,6 @@ import psutil
 import pytest
 from kombu import Connection
 
-from regrow.database import Database
 from regrow.dead_letters.settled_marks import mark_key
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
@@ -109,9 +108,6 @@ CASES = {
 def around(surroundings: MakeSurroundings, broker_url: str) -> Iterator[Surroundings]:
     made = surroundings(broker_url)
     _empty(broker_url)
-    database = Database(made.environment()["REGROW_DATABASE_URL"])
-    database.upgrade()
-    database.close()
     yield made
     _empty(broker_url)
 
