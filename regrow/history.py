@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from regrow import jobs
+from regrow import counted, jobs
 from regrow.alerts import service as alerts
 from regrow.breakers import history as breakers
 from regrow.database.retention import delete_older
@@ -38,6 +38,7 @@ def prune(engine: Engine) -> dict[str, int]:
         "audit": delete_older(engine.database, audit, audit.c.at, audit_until),
         "degradation_changes": degradation.prune(engine),
         "request_rollups": requests.prune(engine),
+        "counted": counted.prune(engine),
         "reports": reports.prune(engine),
         "alerts": alerts.prune(engine),
         "incidents": incidents.prune(engine),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import redis
@@ -26,10 +27,16 @@ def pay(works):
     if not works:
         raise ConnectionError
 
+@regrow.retry(max_retries=2, base_delay=0.01, jitter="none", budget=regrow.RetryBudget(0.0, burst=1))
+def poor():
+    raise ConnectionError
+
 for _ in range(20):
     pay(True)
 with contextlib.suppress(ConnectionError):
     pay(False)
+with contextlib.suppress(ConnectionError):
+    poor()
 """
 
 
@@ -41,9 +48,13 @@ def at(monkeypatch: pytest.MonkeyPatch):
     return tell
 
 
-def kept(url: str) -> dict[str, int]:
+def kept(url: str) -> Counter[str]:
+    """The counts by name, whatever their labels."""
+    found: Counter[str] = Counter()
     with redis.Redis.from_url(url, decode_responses=True) as client:
-        return {json.loads(field)[0]: int(value) for field, value in client.hgetall(KEY).items()}
+        for field, value in client.hgetall(KEY).items():
+            found[json.loads(field)[0]] += int(value)
+    return found
 
 
 def run(url: str, ending: str = "") -> None:
@@ -61,8 +72,10 @@ def test_what_processes_called_and_retried_is_added_up_at_their_end(redis_url):
     found = kept(redis_url)
     assert found["circuit_breaker_requests_total"] == 2 * 23
     assert found["circuit_breaker_failures_total"] == 2 * 3
-    assert found["retry_attempts_total"] == 2 * 2
-    assert found["retry_delay_milliseconds"] == 2 * 30
+    assert found["retry_attempts_total"] == 2 * (2 + 1)
+    assert found["retry_exhausted_total"] == 2
+    assert found["retry_budget_refused_total"] == 2
+    assert found["retry_delay_milliseconds"] == 2 * (30 + 10)
 
 
 def test_a_process_that_ends_without_exit_handlers_flushes_first(redis_url):

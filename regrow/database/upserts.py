@@ -26,6 +26,20 @@ def put(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any
     connection.execute(my.on_duplicate_key_update({name: my.inserted[name] for name in names}), rows)
 
 
+def add_up(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]], amount: str) -> None:
+    """Insert these rows; to one that is there by the table's one unique constraint ``amount`` is added."""
+    if not rows:
+        return
+    (unique,) = (one for one in table.constraints if isinstance(one, sa.UniqueConstraint))
+    if connection.dialect.name == "sqlite":
+        lite = sqlite.insert(table)
+        more = {amount: table.c[amount] + lite.excluded[amount]}
+        connection.execute(lite.on_conflict_do_update(index_elements=list(unique.columns), set_=more), rows)
+        return
+    my = mysql.insert(table)
+    connection.execute(my.on_duplicate_key_update({amount: table.c[amount] + my.inserted[amount]}), rows)
+
+
 def add_new(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert these rows, but for those that are there already by any unique key."""
     if rows:

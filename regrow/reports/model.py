@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from regrow.reports import measures_told as told
-from regrow.reports import of_alerts, rules, wording
+from regrow.reports import of_alerts, of_counts, rules, wording
 from regrow.reports.measures_told import iso, share
 from regrow.reports.sources import Facts, Job, ServiceRecovery, Snapshot
 
@@ -52,6 +52,8 @@ def build(kind: str, facts: Facts, snapshot: Snapshot, *, target: float, zone: s
         ],
         "breakers": [_breaker(name, facts) for name in facts.breakers],
         "recoveries": [_recovery(service) for service in facts.recoveries],
+        "retries": of_counts.retries(facts.counted),
+        "fallbacks": of_counts.fallbacks(facts.counted),
         "dead_letters": dict(facts.letters),
         "degradation": {level: spent.total_seconds() for level, spent in facts.levels.items()},
         "jobs": [_job(job) for job in facts.jobs],

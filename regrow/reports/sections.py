@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from regrow.reports import of_alerts, wording
+from regrow.reports import of_alerts, of_counts, wording
 from regrow.reports.tables import Cell, Number, Section, Strip
 from regrow.reports.wording import lasted, percent
 
@@ -26,6 +26,8 @@ def sections(report: Mapping[str, Any]) -> list[Section]:
         "requests": _requests,
         "latency": _latency,
         "breakers": _breakers,
+        "retries": of_counts.retries_section,
+        "fallbacks": of_counts.fallbacks_section,
         "degradation": _levels,
         "recoveries": _recoveries,
         "dead_letters": _letters,

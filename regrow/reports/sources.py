@@ -10,10 +10,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from regrow import counted
 from regrow.alerts import service as alerts
 from regrow.alerts.periods import Lasted
 from regrow.capacity import service as capacity
 from regrow.capacity.service import Forecast
+from regrow.counted import Counted
 from regrow.database.tables import (
     breaker_transitions,
     check_results,
@@ -98,6 +100,7 @@ class Facts:
     levels: Mapping[str, timedelta] = field(default_factory=dict)
     recoveries: tuple[ServiceRecovery, ...] = ()
     alerts: tuple[Lasted, ...] | None = None
+    counted: Counted = field(default_factory=Counted)
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -124,6 +127,7 @@ def read_facts(
     letters = dead_letters.flow(engine, start, end)
     measures = read_measures(engine, start, end, edges)
     fired = None if "alerts" in left_out else alerts.of_period(engine, start, end)
+    grown = counted.window(engine.database, start, end)
     with engine.database.snapshot() as connection:
         return Facts(
             start=start,
@@ -138,6 +142,7 @@ def read_facts(
             levels=_levels(connection, engine, start, end),
             recoveries=() if "recoveries" in left_out else _recoveries(connection, start, end),
             alerts=fired,
+            counted=grown,
             left_out=left_out,
         )
 
@@ -150,6 +155,8 @@ def left_out(settings: Settings, start: datetime, now: datetime) -> dict[str, st
         "clean_up": settings.jobs.retention_days,
         "recoveries": settings.recovery.retention_days,
         "alerts": settings.alerts.retention_days,
+        "retries": settings.history.request_hours_days,
+        "fallbacks": settings.history.request_hours_days,
     }
     told = {
         section: f"its rows are kept for {kept} days, and the period began before that"

@@ -16,3 +16,13 @@ def count_retry(function: str, delay: float) -> None:
     tallies.count("retry_attempts_total", function=function)
     tallies.count("retry_delay_seconds_bucket", le=str(bucket))
     tallies.count("retry_delay_milliseconds", round(delay * 1000))
+
+
+def count_exhausted(function: str) -> None:
+    """A call of ``function`` that was tried again, and given up."""
+    tallies.count("retry_exhausted_total", function=function)
+
+
+def count_refused(function: str) -> None:
+    """A retry of ``function`` that its budget did not pay for."""
+    tallies.count("retry_budget_refused_total", function=function)

@@ -9,7 +9,7 @@ from typing import Any
 from regrow.clock import utc_now
 from regrow.errors import CircuitOpenError
 from regrow.retries.budget import RetryBudget
-from regrow.retries.counting import count_retry
+from regrow.retries.counting import count_exhausted, count_refused, count_retry
 from regrow.retries.policy import Randomness, RetryPolicy
 
 logger = logging.getLogger("regrow.retries")
@@ -73,7 +73,10 @@ class Course:
         broke = pause is not None and not refused and self._budget is not None and not self._budget.spend()
         if pause is None or broke:
             if broke:
+                count_refused(self._name)
                 error.add_note(f"{self._name}: not tried again, the retry budget is used up")
+            elif self.attempt > 1:
+                count_exhausted(self._name)
             if self.attempt > 1:
                 error.add_note(f"{self._name}: gave up after {self.attempt} tries in {elapsed:.1f} s")
             return None

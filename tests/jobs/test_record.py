@@ -194,6 +194,7 @@ def test_pruning_keeps_each_history_as_long_as_its_setting_says(each_engine: Eng
         "audit": 0,
         "degradation_changes": 0,
         "request_rollups": 0,
+        "counted": 0,
         "reports": 2,
         "recoveries": 0,
         "recovery_events": 0,

@@ -9,6 +9,7 @@ from typing import Any
 from regrow.alerts.periods import Acknowledged, Lasted
 from regrow.capacity.rules import Trend
 from regrow.capacity.service import Forecast
+from regrow.counted import Counted
 from regrow.incidents.model import Incident
 from regrow.latency_buckets import bucket_of
 from regrow.reports import model
@@ -101,6 +102,11 @@ def alerts(name: str) -> tuple[Lasted, ...]:
     return (still, over)
 
 
+def counted(name: str) -> Counted:
+    told = {"retry_attempts_total": {name: 38, "mail": 2}, "retry_exhausted_total": {name: 4}}
+    return Counted(0.95, {**told, "fallback_usage_total": {name: 17}})
+
+
 def requests(name: str) -> Window:
     hour = Throughput(START, 21_600, 57)
     return Window(name, START, END, 21_600, 30, 57, {bucket_of(0.08): 20_000, bucket_of(0.9): 1_600}, (hour,))
@@ -129,6 +135,7 @@ def facts(name: str, found: Measures) -> Facts:
         levels={name: timedelta(minutes=20), "severe": timedelta(minutes=40), "critical": timedelta()},
         recoveries=(ServiceRecovery(name, {"failed": 2, "succeeded": 1, name: 1}, 1, (4.0, 9.0), 1),),
         alerts=alerts(name),
+        counted=counted(name),
         left_out={},
     )
 
@@ -176,6 +183,7 @@ def shown() -> dict[str, Any]:
         levels={"normal": timedelta(minutes=45), "moderate": timedelta(minutes=15)},
         recoveries=(ServiceRecovery("payments", {"failed": 1, "succeeded": 1}, 1, (720.0,)),),
         alerts=alerts("incident"),
+        counted=counted("payments"),
         left_out={},
     )
     return model.build("hourly", told_of, snapshot("disk"), target=0.999)

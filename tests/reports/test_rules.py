@@ -1,10 +1,13 @@
-"""The arithmetic that is a report's own: how long breakers were open."""
+"""The arithmetic that is a report's own: how long breakers were open, what is known of counts."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from regrow.reports import rules
+import pytest
+
+from regrow.counted import Counted
+from regrow.reports import of_counts, rules
 from regrow.reports.rules import Transition
 
 START = datetime(2026, 3, 1, 11, tzinfo=UTC)
@@ -48,3 +51,30 @@ def test_what_happened_after_the_window_is_left_out() -> None:
 def test_changes_that_are_known_to_be_missing_are_told() -> None:
     changes = [change(10, "closed", "open"), Transition("payments", at(20), "closed", "open", gap=True)]
     assert rules.breaker_time("payments", changes, START, END).gaps == 1
+
+
+def test_what_nobody_told_of_or_looked_at_is_unknown_and_what_was_told_may_be_none() -> None:
+    never, told = (
+        Counted(1.0),
+        Counted(1.0, {"retry_attempts_total": {}, "fallback_usage_total": {"bank": 0}}),
+    )
+    assert of_counts.retries(never) == {
+        "coverage": 1.0, "attempts": None, "exhausted": None, "budget_refused": None, "functions": []
+    }  # fmt: skip
+    assert of_counts.retries(told)["exhausted"] == 0
+    assert of_counts.fallbacks(never)["used"] is None
+    assert of_counts.fallbacks(told) == {"coverage": 1.0, "used": 0, "services": []}
+    assert of_counts.fallbacks(Counted(0.0, told.amounts))["used"] is None
+
+
+@pytest.mark.parametrize(
+    ("counted", "words"),
+    [
+        (Counted(), "? Nobody looked at the counts in the period."),
+        (Counted(1.0), "? No app has told of any."),
+        (Counted(1.0, {"retry_attempts_total": {}}), "Nothing was tried again."),
+    ],
+)
+def test_why_there_is_no_row_of_retries(counted: Counted, words: str) -> None:
+    section = of_counts.retries_section({"retries": of_counts.retries(counted)})
+    assert (section.rows, section.empty) == ((), words)

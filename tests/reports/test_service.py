@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
+from regrow import counted
 from regrow.database.tables import breaker_transitions, check_results, job_runs, reports
 from regrow.dead_letters import service as dead_letters
 from regrow.dead_letters.captured import of_message
@@ -21,6 +22,7 @@ from regrow.errors import ReportNotFoundError
 from regrow.jobs import recent
 from regrow.reports import service
 from regrow.reports.store import digest_of
+from regrow.tallies import KEY, field_of
 from tests.degradation.conftest import checks
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -221,6 +223,27 @@ def test_letters_are_told_as_flow_of_the_period_and_as_they_stand_now(
     assert report["now"]["dead_letters"]["pending"] == 2
     assert report["now"]["oldest_unsettled"] is not None
     assert "3 dead letters captured, 2 waiting" in report["headline"]
+
+
+def test_retries_and_fallbacks_are_what_their_counts_grew_by(each_engine: Engine, clock: Clock) -> None:
+    counts = (("retry_attempts_total", "function", "pay"), ("fallback_usage_total", "service", "bank"))
+    for minute in range(0, 66, 5):
+        clock.now = ELEVEN + timedelta(minutes=minute)
+        counted.fold(each_engine)
+        for name, label, told in counts:
+            each_engine.redis.hincrby(KEY, field_of(name, {label: told}), 3)
+    row = service.generate(each_engine, until=NOON)
+    report = json.loads(row.json)
+    assert report["retries"] == {
+        "coverage": 1.0,
+        "attempts": 36,
+        "exhausted": 0,
+        "budget_refused": 0,
+        "functions": [{"name": "pay", "attempts": 36, "exhausted": 0, "budget_refused": 0}],
+    }
+    assert report["fallbacks"] == {"coverage": 1.0, "used": 36, "services": [{"service": "bank", "used": 36}]}
+    earlier = json.loads(service.generate(each_engine, until=ELEVEN).json)
+    assert (earlier["retries"]["attempts"], earlier["fallbacks"]["used"]) == (None, None)
 
 
 def test_the_same_facts_are_one_report_however_often_it_is_made(each_engine: Engine, clock: Clock) -> None:

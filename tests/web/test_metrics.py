@@ -101,6 +101,8 @@ def test_every_family_has_help_and_only_counters_are_called_counters(holder: Tes
         "requests_shed",
         "regrow_recoveries",
         "retry_attempts",
+        "retry_budget_refused",
+        "retry_exhausted",
         "temp_files_freed_bytes",
         "temp_files_removed",
     }

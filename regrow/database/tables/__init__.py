@@ -38,7 +38,7 @@ from regrow.database.tables.letters import (
     redrive_paces,
 )
 from regrow.database.tables.metadata import metadata
-from regrow.database.tables.records import audit, job_runs, reports
+from regrow.database.tables.records import audit, counted, counter_marks, job_runs, reports
 from regrow.database.tables.recovery import recoveries, recovery_budget, recovery_courses, recovery_events
 from regrow.database.tables.slo import (
     SUMS,
@@ -68,6 +68,8 @@ __all__ = [
     "check_pauses",
     "check_results",
     "check_states",
+    "counted",
+    "counter_marks",
     "data_keys",
     "dead_letter_archives",
     "dead_letter_attempts",

@@ -1,8 +1,8 @@
-"""Runs of jobs, acts of people, reports."""
+"""Runs of jobs, acts of people, reports, and what was counted."""
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, Index, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, String, Table, Text, UniqueConstraint
 
 from regrow.database.columns import LongText, RowId, UtcDateTime, key
 from regrow.database.tables.metadata import metadata
@@ -50,4 +50,25 @@ reports = Table(
     Column("html", LongText, nullable=False),
     Index(None, "kind", "period_end"),
     Index(None, "created_at"),
+)
+
+counted = Table(
+    "counted",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("seconds", Integer, nullable=False, comment="60 or 3600"),
+    Column("name", key(64), nullable=False, comment="empty: milliseconds in which somebody looked"),
+    Column("starts_at", UtcDateTime, nullable=False),
+    Column("label", key(190), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    UniqueConstraint("seconds", "name", "starts_at", "label"),
+    Index(None, "starts_at"),
+)
+
+counter_marks = Table(
+    "counter_marks",
+    metadata,
+    Column("name", key(64), primary_key=True, comment="empty: when the last look was, in milliseconds"),
+    Column("label", key(190), primary_key=True),
+    Column("value", BigInteger, nullable=False, comment="of the counter at the last look"),
 )
