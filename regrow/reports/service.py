@@ -30,6 +30,7 @@ __all__ = [
     "get",
     "list_reports",
     "prune",
+    "versions",
 ]
 
 
@@ -140,9 +141,13 @@ def changes(engine: Engine, report_id: str, other_id: str | None = None) -> Comp
     return Comparison(before, after, compared(json.loads(before.json), json.loads(after.json)))
 
 
+def versions(engine: Engine, row: ReportSummary) -> list[ReportSummary]:
+    """All reports of the same kind and period, the latest version first."""
+    return store.versions(engine.database, row.kind, row.period_start, row.period_end)
+
+
 def _version_before(engine: Engine, row: ReportRow) -> ReportRow:
-    versions = store.versions(engine.database, row.kind, row.period_start, row.period_end)
-    earlier = [one for one in versions if one.version == row.version - 1]
+    earlier = [one for one in versions(engine, row) if one.version == row.version - 1]
     if not earlier:
         raise ReportNotFoundError(
             f"report {row.id} is the first version of its period: name another beside it"

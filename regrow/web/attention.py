@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from regrow.alerts.store import Kept
 from regrow.breakers import BreakerStatus
 from regrow.dead_letters.ledger import Ledger
 from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import Overview, Status, hanging
+from regrow.incidents.model import Incident
 from regrow.metrics import LetterCounts
 from regrow.recovery.service import ServiceStatus
 from regrow.web.jobs import JobView
@@ -49,17 +51,28 @@ def notices(
     ledger: Fact[Ledger],
     level: Fact[LevelStatus],
     recovery: Fact[Sequence[ServiceStatus]],
+    incidents: Fact[Sequence[Incident]],
+    alerts: Fact[Sequence[Kept]],
 ) -> list[Notice]:
     """All notices; an empty list means that all is known and well."""
     found = [
         *_of_stores(
             {"Health checks": checks, "Circuit breakers": breakers, "The level": level},
-            {"Jobs": jobs, "Dead letters": letters, "Ledger": ledger, "Recovery": recovery},
+            {
+                "Jobs": jobs,
+                "Dead letters": letters,
+                "Ledger": ledger,
+                "Recovery": recovery,
+                "Incidents": incidents,
+                "Alerts": alerts,
+            },
         ),
         *(_of_checks(checks.value) if isinstance(checks, Known) else ()),
         *(_of_jobs(jobs.value) if isinstance(jobs, Known) else ()),
         *(_of_breakers(breakers.value) if isinstance(breakers, Known) else ()),
         *(_of_level(level.value) if isinstance(level, Known) else ()),
+        *(_of_incidents(incidents.value) if isinstance(incidents, Known) else ()),
+        *(_of_alerts(alerts.value) if isinstance(alerts, Known) else ()),
         *(_of_recovery(recovery.value) if isinstance(recovery, Known) else ()),
         *(_of_letters(letters.value) if isinstance(letters, Known) else ()),
         *(_of_ledger(ledger.value) if isinstance(ledger, Known) else ()),
@@ -157,6 +170,29 @@ def _of_level(level: LevelStatus) -> Iterator[Notice]:
     status: Status = "unhealthy" if level.level >= "severe" else "degraded"
     by = f" by hand, by {level.actor}" if level.ordered is not None else ""
     yield Notice(status, f"The level is {level.level}{by}", level.why, "degradation")
+
+
+def _of_incidents(incidents: Sequence[Incident]) -> Iterator[Notice]:
+    """What failed is told by itself; here is that somebody has to look after it."""
+    left = [one for one in incidents if one.acknowledged_at is None]
+    if left:
+        why = listed([one.title for one in left[:_FEW]])
+        more = f" and {len(left) - _FEW} more" if len(left) > _FEW else ""
+        what = f"{counted(len(left), 'open incident')} that nobody looks after"
+        blind = all(one.kind in {"unknown", "monitor"} for one in left)
+        yield Notice("unknown" if blind else "unhealthy", what, f"{why}{more}", "incidents")
+
+
+def _of_alerts(alerts: Sequence[Kept]) -> Iterator[Notice]:
+    """Those of incidents are told with their incident."""
+    left = [
+        kept.alert for kept in alerts if kept.alert.incident is None and kept.alert.acknowledged_at is None
+    ]
+    told = [one for one in left if one.held_by is None]
+    if told:
+        why = listed([f"{plain(one.rule)} {one.subject}" for one in told[:_FEW]])
+        more = f" and {len(told) - _FEW} more" if len(told) > _FEW else ""
+        yield Notice("degraded", f"{counted(len(told), 'alert')} firing", f"{why}{more}", "incidents")
 
 
 def _of_recovery(services: Iterable[ServiceStatus]) -> Iterator[Notice]:

@@ -36,7 +36,7 @@ from regrow.metrics import AlertCounts, LetterCounts
 from regrow.recovery import service as recoveries
 from regrow.recovery.service import ServiceStatus
 from regrow.reports import service as reports
-from regrow.reports.service import ReportRow, ReportSummary
+from regrow.reports.service import Comparison, ReportRow, ReportSummary
 from regrow.slo import service as slo
 from regrow.slo.objectives import Standing
 from regrow.slo.service import Strip
@@ -77,6 +77,14 @@ def recovery(engine: Engine) -> Sequence[ServiceStatus]:
 
 def incidents(engine: Engine, limit: int = 100) -> Sequence[Incident]:
     return incident_service.listed(engine, limit=limit)
+
+
+def open_incidents(engine: Engine) -> Sequence[Incident]:
+    return incident_service.listed(engine, status="open", limit=1_000)
+
+
+def firing_alerts(engine: Engine) -> Sequence[Kept]:
+    return alert_service.listed(engine, status="firing", limit=1_000)
 
 
 def incident(engine: Engine, incident_id: str) -> Dossier:
@@ -129,6 +137,16 @@ def newest_reports(engine: Engine, limit: int = 8) -> Sequence[ReportSummary]:
 
 def report(engine: Engine, report_id: str) -> ReportRow:
     return reports.get(engine, report_id)
+
+
+def report_with_versions(engine: Engine, report_id: str) -> tuple[ReportRow, Sequence[ReportSummary]]:
+    """A report, and all of its period and kind, the latest version first."""
+    row = reports.get(engine, report_id)
+    return row, reports.versions(engine, row)
+
+
+def report_changes(engine: Engine, report_id: str, other_id: str | None) -> Comparison:
+    return reports.changes(engine, report_id, other_id)
 
 
 def latest_uptime(engine: Engine) -> Mapping[str, Any]:

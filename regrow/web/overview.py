@@ -18,6 +18,9 @@ router = APIRouter(include_in_schema=False, dependencies=[PageOnly])
 REFRESH = 15
 """Seconds between two looks of a browser that keeps itself up to date."""
 
+FEW = 5
+"""Open incidents and firing alerts that are shown; their own pages have all."""
+
 
 @router.get("/")
 async def overview(
@@ -36,5 +39,6 @@ async def overview(
             "letter_states": LETTER_STATES,
             "refresh": refresh,
             "usual_refresh": REFRESH,
+            "few": FEW,
         },
     )

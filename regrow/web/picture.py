@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from regrow.alerts.store import Kept
 from regrow.breakers import BreakerStatus
 from regrow.capacity import service as capacity
 from regrow.capacity.service import Forecast
 from regrow.dead_letters.ledger import Ledger
 from regrow.degradation.service import Status as LevelStatus
 from regrow.health.rules import Overview, Status
+from regrow.incidents.model import Incident
 from regrow.metrics import LetterCounts
 from regrow.recovery.service import ServiceStatus
 from regrow.reports.service import ReportSummary
@@ -38,6 +40,8 @@ class Picture:
     reports: Fact[Sequence[ReportSummary]]
     notices: Sequence[Notice]
     level: Fact[LevelStatus]
+    incidents: Fact[Sequence[Incident]]
+    alerts: Fact[Sequence[Kept]]
 
     @property
     def forecast(self) -> Forecast | None:
@@ -62,7 +66,13 @@ class Picture:
 
 async def take(reader: Reader, since: datetime) -> Picture:
     """Read all at once; this takes as long as the slowest store, and never longer than the reader allows."""
-    (checks, runs, breakers, letters, ledger, newest), level, recovery = await asyncio.gather(
+    (
+        (checks, runs, breakers, letters, ledger, newest),
+        level,
+        recovery,
+        incidents,
+        alerts,
+    ) = await asyncio.gather(
         asyncio.gather(
             reader.read(facts.overview),
             reader.read(facts.latest_runs),
@@ -73,6 +83,8 @@ async def take(reader: Reader, since: datetime) -> Picture:
         ),
         reader.read(facts.level),
         reader.read(facts.recovery),
+        reader.read(facts.open_incidents),
+        reader.read(facts.firing_alerts),
     )
     engine = reader.engine
     settings, now = engine.settings, engine.clock()
@@ -88,6 +100,10 @@ async def take(reader: Reader, since: datetime) -> Picture:
         letters=letters,
         ledger=ledger,
         reports=newest,
-        notices=attention.notices(checks, views, breakers, letters, ledger, level, recovery),
+        notices=attention.notices(
+            checks, views, breakers, letters, ledger, level, recovery, incidents, alerts
+        ),
         level=level,
+        incidents=incidents,
+        alerts=alerts,
     )

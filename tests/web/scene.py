@@ -7,21 +7,27 @@ Written through the services that workers use, so that it cannot drift from what
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+from regrow.alerts.model import Alert, Reason, Silence
+from regrow.alerts.rules import Decided
+from regrow.alerts.store import Act, Alerts
 from regrow.breakers.history import monitor
 from regrow.breakers.redis_store import RedisStore
 from regrow.breakers.rules import BreakerConfig, Report
-from regrow.database.tables import dead_letters, job_runs
+from regrow.database.tables import dead_letters, incident_members, incidents, job_runs
 from regrow.dead_letters import captured, service
 from regrow.engine import Engine
 from regrow.health.checks import heartbeats
 from regrow.health.rules import Result
 from regrow.health.store import KeptResults, LiveResults
+from regrow.incidents.model import Event, Incident, Member
+from regrow.incidents.store import add_events
 from regrow.reports.service import generate
 
 KEY = "a-key-for-the-scene-of-32-letters"
@@ -110,11 +116,13 @@ def paint(engine: Engine) -> None:
     _paint_checks(engine, now)
     _paint_breakers(engine)
     _paint_letters(engine, now)
+    Alerts(engine.database).look(now, lambda _before, _silences: Decided())  # somebody looks with the rules
     for hours in (3, 2, 1):
         report = generate(
             engine, until=now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
         )
     _paint_runs(engine, now, report.headline)
+    _paint_incidents(engine, now)
 
 
 def _paint_checks(engine: Engine, now: datetime) -> None:
@@ -165,6 +173,62 @@ def _paint_letters(engine: Engine, now: datetime) -> None:
         park = sa.update(dead_letters).values(state="quarantined", reason="failed after 5 of 5 redrives")
         connection.execute(park.where(table.service == "search"))
     service.correct_ledger(engine, actor="scene", reason="settled past the books, for the picture")
+
+
+def _paint_incidents(engine: Engine, now: datetime) -> None:
+    """Payments is down, which hangs shipping; mail was down in the night; a letter waits for too long."""
+    down, night = now - timedelta(minutes=4), now - timedelta(hours=7)
+    told = now - timedelta(minutes=3)
+    mail = Incident("incident-2", "check:mail", "down", "medium", "closed", "mail is down", night,
+                    night + timedelta(seconds=60), night + timedelta(minutes=2), "ada",
+                    night + timedelta(minutes=11), None, "the provider's certificate had run out")  # fmt: skip
+    payments = Incident(
+        "incident-1", "check:payments", "down", "high", "open", "payments is down", down, told
+    )
+    events = [
+        Event("incident-1", down, "began", "check:1", "check:payments", "no answer within 5 s"),
+        Event("incident-1", told, "joined", "breaker:1", "breaker:payments", "went open"),
+        Event(
+            "incident-1",
+            told + timedelta(seconds=20),
+            "note",
+            "act:1",
+            "",
+            "the provider looks into it",
+            "ada",
+        ),
+    ]
+    members = [
+        Member("incident-1", "check:payments", "high", "down", down, None, down),
+        Member("incident-1", "breaker:payments", "medium", "down", told, "check:payments", told),
+    ]
+    with engine.database.transaction() as connection:
+        connection.execute(sa.insert(incidents), [asdict(one) for one in (mail, payments)])
+        connection.execute(sa.insert(incident_members), [asdict(one) for one in members])
+        add_events(connection, events)
+    _paint_alerts(engine, now, told)
+
+
+def _paint_alerts(engine: Engine, now: datetime, told: datetime) -> None:
+    fired = [
+        Alert(f"alert-{number}", rule, subject, severity, "firing", message, told, now, f"rule:{rule}", incident,
+              told, paged_at=told, notified_at=told, episode=1, step=0, reached=reached, held_by=held)
+        for number, (rule, subject, severity, message, incident, reached, held) in enumerate((
+            ("incident", "check:payments", "high", "payments is down", "incident-1", ("log", "slack"), None),
+            ("letter_too_old", "letters", "medium", "the oldest letter waits for 41 min", None, ("log",), None),
+            ("breaker_open", "breaker:payments", "medium", "open for 5 min", "incident-1", (),
+             "grouped: told with incident check:payments"),
+        ))
+    ]  # fmt: skip
+    decided = Decided({one.key: one for one in fired}, [], {
+        one.key: [Reason("observed", True, one.message), Reason("held for", True, "so for long enough")]
+        for one in fired
+    })  # fmt: skip
+    Alerts(engine.database).look(now, lambda _before, _silences: decided)
+    silence = Silence(
+        "silence-1", now, now + timedelta(hours=2), "disk_full", "", None, "ada", "a bigger disk comes"
+    )
+    Alerts(engine.database).silence(silence, Act("ada", "alert.silenced", silence.id, silence.reason, now))
 
 
 def _paint_runs(engine: Engine, now: datetime, headline: str) -> None:

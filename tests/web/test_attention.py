@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from regrow.alerts.model import Alert
+from regrow.alerts.store import Kept
 from regrow.breakers import BreakerConfig, BreakerStatus
 from regrow.dead_letters.ledger import Account, Entry, Ledger
 from regrow.dead_letters.sources import SourceCounts
@@ -15,6 +17,7 @@ from regrow.degradation.levels import Level
 from regrow.degradation.service import Status as LevelStatus
 from regrow.health import rules
 from regrow.health.rules import CheckView, Overview
+from regrow.incidents.model import Incident
 from regrow.jobs import JOBS, JobRun
 from regrow.metrics import LetterCounts
 from regrow.settings import load_settings
@@ -72,6 +75,8 @@ CALM: dict[str, Fact[Any]] = {
     "ledger": Known(Ledger((Account("payments", Entry(accepted=3), {"pending": 3}),))),
     "level": Known(LevelStatus(Level.NORMAL, known=True, why="score 100 of 100", since=NOW)),
     "recovery": Known([]),
+    "incidents": Known([]),
+    "alerts": Known([]),
 }
 
 
@@ -82,6 +87,32 @@ def told(**facts: Fact[Any]) -> list[Notice]:
 def picture(**facts: Fact[Any]) -> Picture:
     chosen = {**CALM, **facts}
     return Picture(NOW, NOW, "testing", **chosen, reports=Known([]), notices=notices(**chosen))
+
+
+def incident(kind: Any = "down", acknowledged: bool = False) -> Incident:
+    return Incident(
+        "i", "check:db", kind, "high", "open", "db is down", NOW, NOW, NOW if acknowledged else None
+    )
+
+
+def alert(**more: Any) -> Kept:
+    fired = Alert("a", "disk_full", "disk", "medium", "firing", "soon full", NOW, NOW, "rule:disk_full")
+    return Kept(dataclasses.replace(fired, **more), ())
+
+
+def test_an_incident_that_nobody_looks_after_asks_for_somebody() -> None:
+    (notice,) = told(incidents=Known([incident(), incident()]))
+    assert (notice.status, notice.what) == ("unhealthy", "2 open incidents that nobody looks after")
+    assert notice.why == "db is down and db is down"
+    (notice,) = told(incidents=Known([incident("monitor")]))
+    assert notice.status == "unknown", "of a silent monitor nothing is known but its silence"
+    assert told(incidents=Known([incident(acknowledged=True)])) == []
+
+
+def test_an_alert_that_is_told_by_itself_asks_for_attention() -> None:
+    (notice,) = told(alerts=Known([alert(), alert(incident="i"), alert(held_by="silenced"), alert()]))
+    assert (notice.status, notice.what) == ("degraded", "2 alerts firing")
+    assert told(alerts=Known([alert(acknowledged_at=NOW)])) == []
 
 
 def test_books_that_do_not_balance_are_named_by_service() -> None:

@@ -136,9 +136,9 @@ def test_the_database_killed_then_back(client: TestClient, own_mysql: MariaServe
     assert told["/health/ready"] == told["/health/dlq"] == 503
     assert told["/"] == told["/status"] == told["/metrics"] == 200
     page = client.get("/").text
-    for what in ("The jobs", "The dead letters", "The reports"):
+    for what in ("The jobs", "The dead letters", "The reports", "The incidents", "The alerts"):
         assert f"{what} cannot be read just now" in page
-    assert "Jobs, dead letters and ledger cannot be read from the database" in page
+    assert "Jobs, dead letters, ledger, incidents and alerts cannot be read from the database" in page
     assert "answers; 14.2 MB used" in page  # the checks come from Redis
     assert not {"dlq_messages_total", "regrow_job_last_run_timestamp_seconds"} & series(client)
     assert {"circuit_breaker_state", "health_check_status"} <= series(client)

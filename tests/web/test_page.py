@@ -83,11 +83,13 @@ def test_the_overview_shows_the_scene_readably_and_without_a_complaint(
     page = watched.goto(address)
     assert page.title() == "Degraded · Regrow"
     assert page.inner_text("h1") == "It holds, but not everything is well."
-    assert page.locator(".notices li").count() == 5
+    assert page.locator(".notices li").count() == 7
     assert page.locator(".jobs > .card").count() == 6
     assert page.locator(".checks tbody tr").count() == len(scene.SEEN)
     assert "Removed 243 files, freed 187.4 MB" in page.inner_text(".jobs")
     assert "in 4 d" in page.inner_text("[aria-labelledby=capacity] tbody"), "when the disk is full"
+    assert "Payments is down" in page.inner_text(".incidents tbody")
+    assert "Letter too old: letters" in page.inner_text("[aria-labelledby=incidents]")
     paper = style(page, "body", "backgroundColor")
     assert (luminance(paper) < 0.1) == (scheme == "dark")
     assert contrast(style(page, "body", "color"), paper) > 12
@@ -140,7 +142,7 @@ def test_the_structure_makes_sense_to_a_screen_reader(browser: Browser, address:
     assert all(after - before <= 1 for before, after in pairwise(levels))
     for role in ("banner", "navigation", "main", "contentinfo"):
         assert page.get_by_role(role).count() == 1, role
-    assert page.locator("table").count() == page.locator("table > caption").count() == 5
+    assert page.locator("table").count() == page.locator("table > caption").count() == 7
     assert page.locator("th:not([scope])").count() == 0
     assert page.locator("time:not([datetime])").count() == 0
     assert page.locator("svg:not([aria-hidden])").count() == 0
@@ -198,7 +200,7 @@ def test_empty_stores_greet_kindly_and_call_nothing_healthy(browser: Browser, em
     assert page.inner_text("h1") == "Not everything is known."
     text = page.inner_text("main")
     for kind in ("Nothing is known about any check", "never ran yet", "No app has used a circuit breaker yet",
-                 "No message has failed for good", "No report yet"):  # fmt: skip
+                 "No message has failed for good", "No report yet", "No incident is open", "No alert is firing"):  # fmt: skip
         assert kind in text
     assert page.locator(".healthy").count() == 0
     assert watched.complaints == []
