@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from regrow.slo.burn import PAGES, TABLE, Promise, Severity, firing
 from regrow.slo.ledger import NOTHING, Ledger, Span, State
@@ -56,6 +56,7 @@ class History:
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self._starts = [span.start for span in spans]
+        self._first = _first_asked(spans)
         self._spans = spans
         self._down, self._eligible = [NOTHING], [NOTHING]
         for span in spans:
@@ -67,7 +68,8 @@ class History:
         """Downtime and the time that counts; what counts and was not down is told as unknown."""
         (down, eligible), (earlier_down, earlier) = self._until(end), self._until(start)
         down, eligible = down - earlier_down, eligible - earlier
-        return Ledger(down=down, unknown=eligible - down)
+        young = max(min(self._first, end) - start, NOTHING)
+        return Ledger(down=down, unknown=eligible - down, paused=young, young=young)
 
     def _until(self, moment: datetime) -> tuple[timedelta, timedelta]:
         index = bisect_right(self._starts, moment)
@@ -111,6 +113,13 @@ def backtest(
     fired += [Fired(severity, began, last + STEP) for severity, (began, last) in open_.items()]
     fired.sort(key=lambda one: (one.began, one.severity))
     return Backtest(promise.name, start, end, tuple(fired))
+
+
+def _first_asked(spans: Sequence[Span]) -> datetime:
+    """Where the spans begin, after a pause that they begin with."""
+    if not spans:
+        return datetime.min.replace(tzinfo=UTC)
+    return spans[0].end if spans[0].state is State.PAUSED else spans[0].start
 
 
 def _downtime(cuts: Iterable[Sequence[Span]]) -> list[Span]:

@@ -4,6 +4,9 @@ With a target T over a window, E of it counting (see ``ledger``) and D of that d
 
     total = (1 - T) x E      remaining = 1 - D / total      burn(w) = (D_w / E_w) / (1 - T)
 
+The time before the first result of a check counts here as if it had been up: a promise is about a whole
+window.
+
 A burn of 1 spends the budget exactly within the window; whatever remains lasts remaining x window / burn.
 """
 
@@ -26,14 +29,14 @@ class Budget:
 
 def budget(found: Ledger, target: float) -> Budget:
     """What the account of the objective's window leaves of its budget."""
-    total = found.eligible * (1 - target)
+    total = found.promised * (1 - target)
     remaining = 1 - found.down / total if total else None
     return Budget(total, found.down, remaining)
 
 
 def burn(found: Ledger, target: float) -> float | None:
     """How many times too fast the budget was spent over a window; None when nothing in it counts."""
-    return bad_share_burn(found.down / found.eligible, target) if found.eligible else None
+    return bad_share_burn(found.down / found.promised, target) if found.eligible else None
 
 
 def bad_share_burn(bad: float, target: float) -> float:

@@ -91,8 +91,9 @@ class Burning:
     @property
     def message(self) -> str:
         return (
-            f"{self.objective} spends its error budget {self.long_burn:.3g} times too fast over "
-            f"{span_words(self.rule.long)} ({self.short_burn:.3g} times over {span_words(self.rule.short)}, "
+            f"{self.objective} spends its error budget {rate_words(self.long_burn)} times too fast over "
+            f"{span_words(self.rule.long)} ({rate_words(self.short_burn)} times over "
+            f"{span_words(self.rule.short)}, "
             f"threshold {self.factor:g})"
         )
 
@@ -188,6 +189,11 @@ def _too_coarse(promise: Promise) -> list[Remark]:
 
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def rate_words(rate: float) -> str:
+    """A burn as people read it: three digits, and no powers of ten."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def span_words(length: timedelta) -> str:

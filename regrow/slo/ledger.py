@@ -88,8 +88,9 @@ class Ledger:
     """Where the time of a window went; two of windows beside each other add up to that of both.
 
     ``degraded`` is the part of ``up`` that was degraded. ``masked_up`` (with its ``masked_degraded``) and
-    ``masked_down`` are the parts of ``maintenance`` in which probes went on and found that. ``probes`` are
-    the known verdicts outside maintenance, ``failures`` those of them that were bad.
+    ``masked_down`` are the parts of ``maintenance`` in which probes went on and found that. ``young`` is the
+    part of ``paused`` before the check's first result, where whoever asks has told it (objectives do).
+    ``probes`` are the known verdicts outside maintenance, ``failures`` those of them that were bad.
     """
 
     up: timedelta = NOTHING
@@ -101,6 +102,7 @@ class Ledger:
     masked_up: timedelta = NOTHING
     masked_degraded: timedelta = NOTHING
     masked_down: timedelta = NOTHING
+    young: timedelta = NOTHING
     probes: int = 0
     failures: int = 0
 
@@ -115,6 +117,14 @@ class Ledger:
     def eligible(self) -> timedelta:
         """E: the time that counts."""
         return self.up + self.down + self.unknown
+
+    @property
+    def promised(self) -> timedelta:
+        """What a budget is of: the time that counts, and for a young check all of its window from the start.
+
+        Else the first bad minute of a new check would spend a budget of seconds.
+        """
+        return self.eligible + self.young
 
     @property
     def uptime(self) -> float | None:
@@ -156,6 +166,7 @@ class Ledger:
             down=self.down + self.masked_down,
             unknown=self.unknown + silent,
             paused=self.paused,
+            young=self.young,
             probes=self.probes,
             failures=self.failures,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
@@ -95,13 +96,41 @@ def of_availability(
     return Standing(
         objective=objective,
         at=at,
-        met=ledgers.target_met(account, objective.target),
+        met=_met(account, objective.target),
         account=account,
         budget=left,
         burns=burns,
         exhausted_in=budgets.exhausted_in(left.remaining, burns.get(FORECAST), objective.window),
-        why="" if account.sufficient else "too little is known of its time",
+        why=_why(account, objective.target),
     )
+
+
+def _met(account: Ledger, target: float) -> bool | None:
+    """Of a window that is whole, by its uptime. Of one that began before the first result, when it is sure.
+
+    Missed is sure once the budget of the whole window is spent; met once a single failed probe would not
+    have been enough to miss it.
+    """
+    if not account.young:
+        return ledgers.target_met(account, target)
+    if account.down > account.promised * (1 - target):
+        return False
+    return (ledgers.target_met(account, target) or None) if account.probes >= _enough(target) else None
+
+
+def _enough(target: float) -> int:
+    """Probes of which a single one that failed does not miss the target yet."""
+    return math.ceil(1 / (1 - target) - 1e-6)
+
+
+def _why(account: Ledger, target: float) -> str:
+    if not account.sufficient:
+        return "too little is known of its time"
+    if not account.young or _met(account, target) is not None:
+        return ""
+    if account.probes < _enough(target):
+        return f"new: {account.probes} of the {_enough(target)} probes that it takes to tell"
+    return "new: below its target so far, within the budget of its whole window"
 
 
 def _burn(objective: Objective, found: Ledger) -> float | None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from regrow.engine import Engine
 from regrow.latency_buckets import Buckets, bucket_of, merged
 from regrow.slo import ledger, store
-from regrow.slo.ledger import Ledger, Span, State
+from regrow.slo.ledger import NOTHING, Ledger, Span, State
 from regrow.slo.masks import Masks
 from regrow.slo.rolled import (
     DAY,
@@ -54,6 +54,11 @@ class Reading:
             name: without_gaps(account, start, end, self._paused(name, start, end))
             for name, account in found.items()
         }
+
+    def young(self, name: str, start: datetime, end: datetime) -> timedelta:
+        """How much of ``[start, end)`` lies before the check's first result; nothing of one without any."""
+        first = self.first.get(name)
+        return NOTHING if first is None else max(min(first, end) - start, NOTHING)
 
     def spans(self, names: Sequence[str], start: datetime, end: datetime) -> dict[str, tuple[Span, ...]]:
         """The spans of each check over ``[start, end)``: stored ones, and those of results not yet closed."""

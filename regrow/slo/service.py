@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -117,8 +117,15 @@ def _sums(read: Reading, wanted: Sequence[Objective], now: datetime, length: tim
     """The account of each objective's checks together, over the time until now."""
     start = floored(now - length, HOUR if length >= DAY else MINUTE)
     names = sorted({check for one in wanted for check in one.checks})
-    found = read.accounts(names, start, now)
+    found = _with_youth(read, read.accounts(names, start, now), start, now)
     return {one.name: rules.summed(found[check] for check in one.checks) for one in wanted}
+
+
+def _with_youth(
+    read: Reading, found: Mapping[str, Ledger], start: datetime, end: datetime
+) -> dict[str, Ledger]:
+    """The accounts of ``[start, end)``, with how much of it lies before the first result of each."""
+    return {name: replace(one, young=read.young(name, start, end)) for name, one in found.items()}
 
 
 def _measured(engine: Engine, one: Objective, now: datetime) -> requests.Measured | None:
@@ -168,7 +175,7 @@ def _over(read: Reading, one: Objective, now: datetime) -> Callable[[timedelta],
 
     def over(length: timedelta) -> Ledger:
         if length not in known:
-            parts = read.accounts(one.checks, now - length, now)
+            parts = _with_youth(read, read.accounts(one.checks, now - length, now), now - length, now)
             known[length] = one.counted(rules.summed(parts.values()))
         return known[length]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from regrow.slo import ledger
 from regrow.slo.backtest import Backtest
-from regrow.slo.burn import SEVERITIES, Burning, Remark, span_words
+from regrow.slo.burn import SEVERITIES, Burning, Remark, rate_words, span_words
 from regrow.slo.ledger import Ledger
 from regrow.slo.objectives import Objective, Standing
 
@@ -146,7 +146,7 @@ def remaining_words(one: Standing) -> str:
         return "-"
     left = one.budget.remaining
     if left < 0:
-        return f"overspent by {-left:.0%}"
+        return f"overspent by {-left:,.0%}"
     return f"{left:.0%} left" if one.account.sufficient else f"at most {left:.0%} left"
 
 
@@ -154,7 +154,10 @@ def burn_words(one: Standing) -> str:
     """The burn of the last hour and of the last day."""
     told = [(length, one.burns.get(length)) for length in (timedelta(hours=1), timedelta(days=1))]
     return (
-        ", ".join(f"{rate:.3g} over {span_words(length)}" for length, rate in told if rate is not None) or "-"
+        ", ".join(
+            f"{rate_words(rate)} over {span_words(length)}" for length, rate in told if rate is not None
+        )
+        or "-"
     )
 
 

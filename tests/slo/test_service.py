@@ -56,18 +56,45 @@ def test_objectives_stand_by_their_own_window_with_budget_burn_and_forecast(two_
     assert shop.account is not None
     assert shop.account.down == 6 * MINUTE
     assert shop.account.paused == 28 * DAY  # it had not been watched before
-    assert shop.met is False
+    assert shop.met is None  # for the other 28 days of its window it may still be well
+    assert shop.why == "new: below its target so far, within the budget of its whole window"
     assert shop.budget is not None
-    assert shop.budget.total / MINUTE == pytest.approx(2.88)
-    assert shop.budget.remaining == pytest.approx(1 - 6 / 2.88)
+    assert shop.budget.total / MINUTE == pytest.approx(43.2)
+    assert shop.budget.remaining == pytest.approx(1 - 6 / 43.2)
     assert shop.burns[HOUR] == pytest.approx(100)
-    assert shop.exhausted_in == timedelta(0)
+    assert shop.exhausted_in is not None
+    assert shop.exhausted_in / DAY == pytest.approx((1 - 6 / 43.2) * 30 / (6 / 1440 / 0.001))
     assert (mail.met, mail.budget.remaining, mail.exhausted_in) == (True, 1.0, None)  # type: ignore[union-attr]
     assert found["redis"].met is None
     assert found["redis"].words == "not known"
     assert found["redis"].budget is not None
     assert found["redis"].budget.remaining is None  # a silent monitor vouches for no budget
     assert set(found["redis"].burns.values()) == {None}
+
+
+def test_the_first_minutes_of_a_new_check_neither_keep_nor_break_a_promise_of_30_days(past: Past) -> None:
+    past.write(past.results("mail", range(2)))
+    past.write(past.results("shop", range(2), "unhealthy"))
+    confirm_down(past.engine, "shop", START)
+    past.now = START + 2 * MINUTE
+    shop, mail = service.standing(past.engine, past.now, ["shop", "mail"])[::-1]
+    assert (shop.met, mail.met) == (None, None)
+    assert mail.why == "new: 2 of the 1000 probes that it takes to tell"
+    assert shop.budget is not None
+    assert shop.budget.remaining == pytest.approx(1 - 2 / 43.2, abs=1e-4)  # the window begins with an hour
+    # As of a check that was well for years: two bad minutes of the hour, at a threshold of 14.4.
+    assert shop.burns[HOUR] == pytest.approx(2 / 60 / 0.001)
+    assert service.burning(past.engine, past.now)[0].long_burn == pytest.approx(2 / 60 / 0.001)
+    (tested,) = service.backtest(past.engine, past.now + MINUTE, ["shop"])
+    assert tested.pages == 1
+
+
+def test_a_promise_that_a_new_check_cannot_keep_any_more_is_missed(past: Past) -> None:
+    past.write(past.results("shop", range(44), "unhealthy"))
+    past.now = START + 43 * MINUTE
+    assert service.standing(past.engine, past.now, ["shop"])[0].met is None
+    past.now = START + 44 * MINUTE
+    assert service.standing(past.engine, past.now, ["shop"])[0].met is False
 
 
 def test_a_page_needs_the_check_confirmed_down_and_a_ticket_does_not(two_days: Past) -> None:
