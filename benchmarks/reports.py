@@ -168,7 +168,7 @@ def _fill(engine: Engine) -> None:
             for name in some
             for n in range(122)
         ]
-        engine.database.run(lambda c, results=results: insert_results(c, results, "IGNORE"))
+        engine.database.run(lambda c, results=results: insert_results(c, results))
 
 
 def _row(at: datetime, step: timedelta, probes: int, *, bad: bool = False) -> Rolled:

@@ -9,8 +9,9 @@ Pure, and nothing but the standard library: applications use it, too.
 from __future__ import annotations
 
 import math
-from collections import Counter
+import re
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 FACTOR = 1.04
 SHORTEST, LONGEST = 1e-4, 86_400.0
@@ -37,10 +38,11 @@ def middle_of(bucket: int) -> float:
 
 def merged(parts: Iterable[Buckets]) -> dict[int, int]:
     """All of them added up."""
-    total: Counter[int] = Counter()
+    total: dict[int, int] = {}
     for part in parts:
-        total.update(part)
-    return dict(total)
+        for bucket, count in part.items():
+            total[bucket] = total.get(bucket, 0) + count
+    return total
 
 
 def percentile(buckets: Buckets, share: float) -> float | None:
@@ -78,12 +80,16 @@ def to_text(buckets: Buckets) -> str:
 
 def from_text(text: str) -> dict[int, int]:
     """What :func:`to_text` wrote; ValueError for anything else."""
-    found: dict[int, int] = {}
-    bucket = 0
-    for part in text.split():
-        step, star, count = part.partition("*")
-        bucket += int(step)
-        if not star or int(count) < 1 or bucket in found or not LOWEST <= bucket <= HIGHEST:
-            raise ValueError(f"{part!r} is no bucket")
-        found[bucket] = int(count)
+    if not text:
+        return {}
+    if not _TOLD.fullmatch(text):
+        raise ValueError(f"{text[:100]!r} tells of no buckets")
+    numbers = list(map(int, text.replace("*", " ").split()))
+    buckets, counts = list(accumulate(numbers[::2])), numbers[1::2]
+    found = dict(zip(buckets, counts, strict=True))
+    if len(found) < len(buckets) or min(counts) < 1 or min(buckets) < LOWEST or max(buckets) > HIGHEST:
+        raise ValueError(f"{text[:100]!r} tells of no buckets")
     return found
+
+
+_TOLD = re.compile(r"-?[0-9]+\*[0-9]+(?: -?[0-9]+\*[0-9]+)*")

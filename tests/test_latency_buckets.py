@@ -80,6 +80,7 @@ def test_their_text_tells_all_of_them(buckets):
 
 def test_the_text_is_compact_and_anything_else_is_refused():
     assert to_text(counted([0.5] * 3 + [0.53])) == "-18*3 1*1"
-    for text in ("5", "x*1", "1*0", "1*-2", "0*1 0*1", "99999*1"):
+    assert from_text("") == {}
+    for text in ("5", "x*1", "1*0", "1*-2", "0*1 0*1", "99999*1", "1 2*3 4", "1*1  1*1", " 1*1", "1*1*1"):
         with pytest.raises(ValueError):
             from_text(text)

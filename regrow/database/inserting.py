@@ -9,8 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 
-def insert_many(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows that all have the same columns. IntegrityError: one of them is there already.
+def insert_many(
+    connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, ignore: bool = False
+) -> None:
+    """Insert rows that all have the same columns. IntegrityError: one of them is there already; with
+    ``ignore`` it stays as it is.
 
     Columns that no row fills are left to their default: a third of a letter's, and each costs. A value that
     all rows share, as the time at which they came, is made ready once. SQLAlchemy's own way through a
@@ -26,7 +29,7 @@ def insert_many(connection: sa.Connection, table: sa.Table, rows: Sequence[Mappi
         kind: Any = table.c[name].type.dialect_impl(connection.dialect)
         names.append(name)
         columns.append(_made_ready(kind.bind_processor(connection.dialect), values))
-    statement = _statement(table, tuple(names), connection.dialect)
+    statement = _statement(table, tuple(names), connection.dialect, ignore)
     connection.exec_driver_sql(statement, list(zip(*columns, strict=True)))
 
 
@@ -49,8 +52,9 @@ def _made_ready(process: Any, values: list[Any]) -> list[Any]:
 
 
 @lru_cache(maxsize=64)
-def _statement(table: sa.Table, names: tuple[str, ...], dialect: sa.Dialect) -> str:
+def _statement(table: sa.Table, names: tuple[str, ...], dialect: sa.Dialect, ignore: bool) -> str:
     quote = dialect.identifier_preparer.quote
     place = "?" if dialect.positional else "%s"  # drivers of MySQL take places by their order, too
     into = ", ".join(map(quote, names))
-    return f"INSERT INTO {quote(table.name)} ({into}) VALUES ({', '.join([place] * len(names))})"  # noqa: S608 - names of ours
+    word = "" if not ignore else "OR IGNORE " if dialect.name == "sqlite" else "IGNORE "
+    return f"INSERT {word}INTO {quote(table.name)} ({into}) VALUES ({', '.join([place] * len(names))})"  # noqa: S608 - names of ours

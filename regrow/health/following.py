@@ -39,14 +39,15 @@ def follow_all(
     """
     after = dict(known)
     told: list[Change] = []
-    touched: dict[str, None] = {}
+    policies: dict[str, Policy] = {}
     for result in sorted(results, key=lambda result: result.at):
         check = graph.get(result.check)
         if check is None:
             continue
-        state, change = follow(after.get(check.name), result, policy_of(check, flapping))
-        after[check.name] = state
-        touched[check.name] = None
+        policy = policies.get(check.name)
+        if policy is None:
+            policy = policies[check.name] = policy_of(check, flapping)
+        after[check.name], change = follow(after.get(check.name), result, policy)
         told += [change] if change is not None else []
     down = down_among(after.values())
     changes = [
@@ -55,7 +56,7 @@ def follow_all(
         else change
         for change in told
     ]
-    return [after[name] for name in touched], changes
+    return [after[name] for name in policies], changes
 
 
 def down_among(states: Iterable[State]) -> dict[str, datetime]:

@@ -17,11 +17,11 @@ from typing import Any, cast
 
 import redis
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql, sqlite
 
 from regrow.database import Database
 from regrow.database.retention import delete_older
 from regrow.database.tables import check_changes, check_states
+from regrow.database.upserts import add_new, put
 from regrow.health.rules import STATUSES, Result
 from regrow.health.status import KINDS, Change, State
 from regrow.health.store import database_errors, insert_results, redis_errors
@@ -112,15 +112,12 @@ class KeptStates:
         """
         names = sorted({result.check for result in results})
         locked = sa.select(check_states).where(check_states.c.check_name.in_(names)).with_for_update()
-        ignore = "OR IGNORE" if self._database.is_sqlite else "IGNORE"
 
         def work(connection: sa.Connection) -> tuple[list[State], list[Change]]:
             states, changes = fold(_states(connection, locked))
-            insert_results(connection, results, ignore)
-            if states:
-                connection.execute(self._upsert(), [_state_row(state) for state in states])
-            if rows := [_change_row(change) for change in (*earlier, *changes)]:
-                connection.execute(sa.insert(check_changes).prefix_with(ignore), rows)
+            insert_results(connection, results)
+            put(connection, check_states, [_state_row(state) for state in states])
+            add_new(connection, check_changes, [_change_row(change) for change in (*earlier, *changes)])
             return states, changes
 
         with database_errors():
@@ -151,16 +148,6 @@ class KeptStates:
         """Delete changes that are older, in chunks; returns how many."""
         with database_errors():
             return delete_older(self._database, check_changes, check_changes.c.at, before)
-
-    def _upsert(self) -> sa.Insert:
-        names = [column.name for column in check_states.c if not column.primary_key]
-        if self._database.is_sqlite:
-            lite = sqlite.insert(check_states)
-            return lite.on_conflict_do_update(
-                index_elements=["check_name"], set_={name: lite.excluded[name] for name in names}
-            )
-        my = mysql.insert(check_states)
-        return my.on_duplicate_key_update({name: my.inserted[name] for name in names})
 
 
 def _states(connection: sa.Connection, query: sa.Select[Any]) -> dict[str, State]:

@@ -32,6 +32,7 @@ _KNOWN: tuple[Status, ...] = tuple(_BADNESS)
 _UNKNOWN_AFTER = 3
 """Results in a row, at most: as long as a result that is late is waited for."""
 _LETTER: dict[Status, str] = {"healthy": "h", "degraded": "d", "unhealthy": "u", "unknown": "?"}
+_STATUS_OF = {letter: status for status, letter in _LETTER.items()}
 _BREAK = "-"
 """Stands in ``recent`` where the monitor was silent: results before it are not in a row with those after."""
 
@@ -150,7 +151,7 @@ def confirmed(status: Status, behind: Status | None, recent: str, policy: Policy
     if row.endswith(_LETTER["unknown"]):
         needed = min(policy.failures, _UNKNOWN_AFTER)
         return "unknown" if row.endswith(_LETTER["unknown"] * needed) else status
-    told = [_status_of(letter) for letter in row if letter != _LETTER["unknown"]]
+    told = [_STATUS_OF[letter] for letter in row if letter != _LETTER["unknown"]]
     held = behind if status == "unknown" else status
     if held is None:
         return told[-1]
@@ -169,6 +170,8 @@ def change_percent(recent: str) -> float:
     The oldest change weighs 0.8, the newest 1.2. Missing and unknown results are no changes.
     """
     letters = [letter for letter in recent if letter in "hdu"][-WINDOW:]
+    if len(set(letters)) < 2:
+        return 0.0
     places = WINDOW - 1
     first = places - (len(letters) - 1)  # fewer results: the older places saw no change
     slope = (_NEWEST_WEIGHS - _OLDEST_WEIGHS) / (places - 1)
@@ -245,7 +248,3 @@ def _agreed(told: Sequence[Status], needed: int, pick: Callable[[list[int]], int
     if len(told) < needed:
         return None
     return pick([_BADNESS[status] for status in told[-needed:]])
-
-
-def _status_of(letter: str) -> Status:
-    return next(status for status, known in _LETTER.items() if known == letter)

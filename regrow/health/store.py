@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, cast
 
 import redis
 import sqlalchemy as sa
 
 from regrow.database import Database
+from regrow.database.inserting import insert_many
 from regrow.database.retention import delete_older
 from regrow.database.tables import check_results
 from regrow.errors import StoreUnavailableError
@@ -46,13 +47,18 @@ class LiveResults:
 
     def write(self, results: Sequence[Result]) -> None:
         """Keep all results, or none of them."""
-        with redis_errors(), self._client.pipeline(transaction=True) as batch:
-            batch.hset(LATEST, mapping={result.check: _to_json(result) for result in results})
-            for result in results:
-                batch.lpush(HISTORY + result.check, _to_json(result))
-                batch.ltrim(HISTORY + result.check, 0, self._history_size - 1)
-                batch.expire(HISTORY + result.check, timedelta(seconds=self._keep))
-            batch.execute()
+        told: dict[str, list[str]] = {}
+        for result in results:
+            told.setdefault(result.check, []).append(_to_json(result))
+        if not told:
+            return
+        keys = [LATEST, *(HISTORY + name for name in told)]
+        arguments: list[str | int] = [self._history_size, _milliseconds(self._keep)]
+        for name, texts in told.items():
+            arguments += [name, len(texts), *texts]
+        # One call: three commands for each result cost more than all the rest of keeping it.
+        with redis_errors():
+            call(self._client, script(_HERE, "keep_results.lua"), keys, arguments)
 
     def forget(self, declared: Collection[str], before: datetime) -> None:
         """Drop the last results of checks that are not declared any more, and older than this."""
@@ -122,9 +128,8 @@ class KeptResults:
 
     def write(self, results: Sequence[Result]) -> None:
         """Keep all results and nothing else of them, in one transaction."""
-        ignore = "OR IGNORE" if self._database.is_sqlite else "IGNORE"
         with database_errors():
-            self._database.run(lambda connection: insert_results(connection, results, ignore))
+            self._database.run(lambda connection: insert_results(connection, results))
 
     def history(self, name: str, limit: int) -> list[Result]:
         query = sa.select(check_results).where(check_results.c.check_name == name)
@@ -150,13 +155,10 @@ class KeptResults:
             return [_from_row(row) for row in connection.execute(query).mappings()]
 
 
-def insert_results(connection: sa.Connection, results: Sequence[Result], ignore: str) -> None:
-    """Keep these; those that are kept already stay as they are (``ignore``: how this database says that)."""
+def insert_results(connection: sa.Connection, results: Sequence[Result]) -> None:
+    """Keep these; those that are kept already stay as they are."""
     # Whoever else had the same check at the same microsecond said the same.
-    if results:
-        connection.execute(
-            sa.insert(check_results).prefix_with(ignore), [_to_row(result) for result in results]
-        )
+    insert_many(connection, check_results, [_to_row(result) for result in results], ignore=True)
 
 
 def _milliseconds(seconds: float) -> int:
@@ -224,9 +226,13 @@ def _to_row(result: Result) -> dict[str, Any]:
         "latency": result.latency,
         "interval": result.interval,
         "message": result.message,
-        "data": dict(result.data),
+        "data": dict(result.data) if result.data else _NO_DATA,
         "maintenance": result.maintenance,
     }
+
+
+_NO_DATA: dict[str, Any] = {}
+"""One for all results that have none: what all rows share is made ready once."""
 
 
 def _from_row(row: Any) -> Result:

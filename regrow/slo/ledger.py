@@ -21,6 +21,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
+from itertools import pairwise
+from operator import attrgetter
 
 HOLDS = 2
 """A sample holds for this many intervals of its check at most: one missed look is forgiven, two are not."""
@@ -63,7 +66,12 @@ class Sample:
     @property
     def holds_until(self) -> datetime:
         """When it says nothing any more, unless another sample comes before."""
-        return self.at + HOLDS * timedelta(seconds=self.interval)
+        return self.at + _held(self.interval)
+
+
+@lru_cache(maxsize=256)
+def _held(interval: float) -> timedelta:
+    return HOLDS * timedelta(seconds=interval)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,16 +202,24 @@ def spans(
     """
     ordered = _in_order(samples)
     found: list[Span] = []
-    reached = start
-    for index, sample in enumerate(ordered):
-        following = ordered[index + 1].at if index + 1 < len(ordered) else end
+    since, reached, state = start, start, State.UNKNOWN  # of the stretch that goes on
+    for sample, following in zip(ordered, [*(one.at for one in ordered[1:]), end], strict=False):
         begins, ends = max(sample.at, start), min(following, sample.holds_until, end)
         if begins >= ends:
             continue
-        _append(found, Span(reached, begins, State.UNKNOWN))
-        _append(found, Span(begins, ends, sample.state))
+        if reached < begins and state is not State.UNKNOWN:
+            found.append(Span(since, reached, state))
+            since, state = reached, State.UNKNOWN
+        if (told := sample.state) is not state:
+            if since < begins:
+                found.append(Span(since, begins, state))
+            since, state = begins, told
         reached = ends
-    _append(found, Span(reached, end, State.UNKNOWN))
+    if reached < end and state is not State.UNKNOWN:
+        found.append(Span(since, reached, state))
+        since, state = reached, State.UNKNOWN
+    if since < end:
+        found.append(Span(since, end, state))
     return masked(found, masks)
 
 
@@ -241,9 +257,14 @@ def clipped(cut: Iterable[Span], start: datetime, end: datetime) -> tuple[Span, 
 
 def _in_order(samples: Iterable[Sample]) -> list[Sample]:
     """By time; of several at one moment the worst counts, whoever came first."""
-    severity = {state: number for number, state in enumerate(WORST_FIRST)}
-    ordered = sorted(samples, key=lambda s: (s.at, -severity[s.state], s.interval))
+    ordered = sorted(samples, key=attrgetter("at"))
+    if all(one.at < other.at for one, other in pairwise(ordered)):
+        return ordered
+    ordered.sort(key=lambda s: (s.at, -_SEVERITY[s.state], s.interval))
     return [s for n, s in enumerate(ordered) if n + 1 == len(ordered) or ordered[n + 1].at != s.at]
+
+
+_SEVERITY = {state: number for number, state in enumerate(WORST_FIRST)}
 
 
 def _masked(cut: Iterable[Span], mask: Mask) -> list[Span]:
@@ -284,21 +305,21 @@ def ledger(samples: Sequence[Sample], start: datetime, end: datetime, masks: Ite
 
 def account(cut: Iterable[Span], samples: Iterable[Sample], start: datetime, end: datetime) -> Ledger:
     """The account of spans that fill ``[start, end)``, and of the samples in it."""
-    spent = dict.fromkeys(State, NOTHING)
-    beneath = dict.fromkeys(State, NOTHING)
+    spent, beneath = _NOTHING_SPENT.copy(), _NOTHING_SPENT.copy()
     aside: list[Span] = []
     for span in cut:
         spent[span.state] += span.length
         if span.state is State.MAINTENANCE:
             aside.append(span)
             beneath[span.beneath or State.UNKNOWN] += span.length
-    probes = [
-        sample.state
-        for sample in _in_order(samples)
-        if start <= sample.at < end
-        and sample.state is not State.UNKNOWN
-        and not any(span.start <= sample.at < span.end for span in aside)
-    ]
+    probes = failures = 0
+    for sample in _in_order(samples):
+        state = sample.state
+        if state is State.UNKNOWN or not start <= sample.at < end:
+            continue
+        if not any(span.start <= sample.at < span.end for span in aside):
+            probes += 1
+            failures += state is State.DOWN
     found = Ledger(
         up=spent[State.UP] + spent[State.DEGRADED],
         degraded=spent[State.DEGRADED],
@@ -309,13 +330,16 @@ def account(cut: Iterable[Span], samples: Iterable[Sample], start: datetime, end
         masked_up=beneath[State.UP] + beneath[State.DEGRADED],
         masked_degraded=beneath[State.DEGRADED],
         masked_down=beneath[State.DOWN],
-        probes=len(probes),
-        failures=sum(state is State.DOWN for state in probes),
+        probes=probes,
+        failures=failures,
     )
     if found.window != end - start:
         message = f"the ledger does not add up: {found} over {end - start}"
         raise AssertionError(message)
     return found
+
+
+_NOTHING_SPENT = dict.fromkeys(State, NOTHING)
 
 
 def unmasked(cut: Iterable[Span]) -> tuple[Span, ...]:

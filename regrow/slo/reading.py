@@ -77,13 +77,13 @@ class Reading:
         parts: dict[str, list[Buckets]] = {name: [] for name in names}
         for level, begins, ends in plan(start, end, self.marks):
             if level in STEPS:
-                for name, rows in store.rows_of(self.connection, STEPS[level], names, begins, ends).items():
-                    parts[name] += [row.latency for row in rows]
+                for name, told in store.latencies(self.connection, STEPS[level], names, begins, ends).items():
+                    parts[name].append(told)
             elif level == "raw":
-                for name, told in store.samples(self.connection, names, begins, ends).items():
+                for name, samples in store.samples(self.connection, names, begins, ends).items():
                     parts[name] += [
                         {bucket_of(sample.latency): 1}
-                        for sample in told
+                        for sample in samples
                         if sample.at >= begins and sample.state in {State.UP, State.DEGRADED}
                     ]
         return {name: merged(found) for name, found in parts.items()}

@@ -44,16 +44,25 @@ def rolled(
 
 
 def _bucket(parts: Iterable[Span], probes: Sequence[Sample], start: datetime, end: datetime) -> Rolled:
-    cut = [Span(max(span.start, start), min(span.end, end), span.state, span.beneath) for span in parts]
+    cut = [_within(span, start, end) for span in parts]
     aside = [span for span in cut if span.state is State.MAINTENANCE]
     latency: dict[int, int] = {}
     for sample in probes:
-        if sample.state in {State.UNKNOWN, State.DOWN} or sample.latency < 0:
+        if sample.state in _SILENT or sample.latency < 0:
             continue
         if not any(span.start <= sample.at < span.end for span in aside):
             bucket = bucket_of(sample.latency)
             latency[bucket] = latency.get(bucket, 0) + 1
     return Rolled(start, account(cut, probes, start, end), latency)
+
+
+_SILENT = {State.UNKNOWN, State.DOWN}
+
+
+def _within(span: Span, start: datetime, end: datetime) -> Span:
+    if start <= span.start and span.end <= end:
+        return span
+    return Span(max(span.start, start), min(span.end, end), span.state, span.beneath)
 
 
 def day_of(hours: Sequence[Rolled], day: datetime, first: datetime) -> Rolled:

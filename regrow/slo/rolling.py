@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -32,6 +32,9 @@ from regrow.slo.masks import Masks
 from regrow.slo.rolled import DAY, HOUR, MINUTE, Rolled, ceiled, day_of, floored, rolled, spliced
 
 logger = structlog.get_logger(__name__)
+
+Told = Mapping[str, list[Sample]]
+"""The samples of each check: those of some time, and the last one before it."""
 
 LAG = timedelta(seconds=60)
 OVERLAP = timedelta(minutes=3)
@@ -170,10 +173,12 @@ class _Run:
             if hour < self.cutoff:
                 self.summary.too_late += len(names)
                 continue
+            end = min(hour + HOUR, there.minutes_until)
             for some in _chunks(sorted(names)):
-                self._minutes_of(connection, some, hour, min(hour + HOUR, there.minutes_until))
+                told = store.samples(connection, some, hour, end)
+                self._minutes_of(connection, some, hour, end, told)
                 if hour < there.hours_until:
-                    self._hour_of(connection, some, hour, there, late=True)
+                    self._hour_of(connection, some, hour, there, told, late=True)
         if len(found) == LATE_AT_ONCE:
             store.advance(connection, seen_id=max(there.seen_id, min(found[-1].id, there.next_id)))
             return found[-1].id
@@ -193,6 +198,7 @@ class _Run:
     # Minutes
 
     def make_minutes(self) -> None:
+        """The minutes that are over, an hour at a time; it is closed with them if that is possible."""
         until = floored(self.now, MINUTE)
         while self._in_time():
             with self.engine.database.snapshot() as connection:
@@ -200,26 +206,49 @@ class _Run:
             if there is None or there.minutes_until >= until:
                 return
             start = max(there.minutes_until - OVERLAP, self.cutoff)
-            end = min(until, max(start, there.minutes_until) + HOUR)
+            reached = max(start, there.minutes_until)
+            end = min(until, floored(reached, HOUR) + HOUR)
+            hour = self._closed_with(there, end)
             for some in _chunks(self._checks()):
-                self.engine.database.run(partial(self._locked_minutes, some, start, end))
-            self.engine.database.run(partial(self._made, end))
-            self.summary.minutes += (end - max(start, there.minutes_until)) // MINUTE
+                self.engine.database.run(partial(self._locked_minutes, some, start, end, hour))
+            self.engine.database.run(partial(self._made, end, hour))
+            self.summary.minutes += (end - reached) // MINUTE
+            self.summary.hours += hour is not None
+
+    def _closed_with(self, there: store.Progress, end: datetime) -> datetime | None:
+        """The hour that ends here, if it is the next to close and nothing more is waited for."""
+        hour = max(there.hours_until, self.cutoff)
+        return hour if hour + HOUR == end <= self.now - self._lateness else None
+
+    @property
+    def _lateness(self) -> timedelta:
+        return timedelta(seconds=self.engine.settings.slo.lateness)
 
     def _locked_minutes(
-        self, names: Sequence[str], start: datetime, end: datetime, connection: sa.Connection
+        self,
+        names: Sequence[str],
+        start: datetime,
+        end: datetime,
+        hour: datetime | None,
+        connection: sa.Connection,
     ) -> None:
-        self._lock(connection)
-        self._minutes_of(connection, names, start, end)
+        there = self._lock(connection)
+        told = store.samples(connection, names, min(start, hour or start), end)
+        self._minutes_of(connection, names, start, end, told)
+        if hour is not None:
+            self._hour_of(connection, names, hour, there, told, late=hour < there.hours_until)
 
-    def _made(self, end: datetime, connection: sa.Connection) -> None:
+    def _made(self, end: datetime, hour: datetime | None, connection: sa.Connection) -> None:
         """Go on, unless another worker is further already."""
-        if self._lock(connection).minutes_until < end:
+        there = self._lock(connection)
+        if there.minutes_until < end:
             store.advance(connection, minutes_until=end)
             self.minutes_until = end
+        if hour is not None and there.hours_until < hour + HOUR:
+            store.advance(connection, hours_until=hour + HOUR)
 
     def _minutes_of(
-        self, connection: sa.Connection, names: Sequence[str], start: datetime, end: datetime
+        self, connection: sa.Connection, names: Sequence[str], start: datetime, end: datetime, told: Told
     ) -> None:
         kept = self.now - timedelta(days=self.engine.settings.slo.minutes_days)
         start = max(start, ceiled(kept, MINUTE))
@@ -231,21 +260,20 @@ class _Run:
                 for row in rolled(cut, samples, start, end, MINUTE)
                 if row.at >= floored(self.first[name], MINUTE)
             ]
-            for name, cut, samples in self._cut(connection, names, start, end)
+            for name, cut, samples in self._cut(told, names, start, end)
         }
         store.write_rows(connection, MINUTE, made, start, end)
 
     # Hours and days
 
     def close_hours(self) -> None:
-        lateness = timedelta(seconds=self.engine.settings.slo.lateness)
         while self._in_time():
             with self.engine.database.snapshot() as connection:
                 there = store.progress(connection)
             if there is None:
                 return
             hour = max(there.hours_until, self.cutoff)
-            if hour + HOUR > min(self.now - lateness, there.minutes_until):
+            if hour + HOUR > min(self.now - self._lateness, there.minutes_until):
                 return
             for some in _chunks(self._checks()):
                 self.engine.database.run(partial(self._closed, some, hour))
@@ -254,7 +282,8 @@ class _Run:
 
     def _closed(self, names: Sequence[str], hour: datetime, connection: sa.Connection) -> None:
         there = self._lock(connection)
-        self._hour_of(connection, names, hour, there, late=hour < there.hours_until)
+        told = store.samples(connection, names, hour, hour + HOUR)
+        self._hour_of(connection, names, hour, there, told, late=hour < there.hours_until)
 
     def _all_closed(self, hour: datetime, connection: sa.Connection) -> None:
         if self._lock(connection).hours_until < hour + HOUR:
@@ -266,13 +295,14 @@ class _Run:
         names: Sequence[str],
         hour: datetime,
         there: store.Progress,
+        told: Told,
         *,
         late: bool,
     ) -> None:
         """Sums and spans of an hour; its day, when that is over or is so with this hour."""
         names = [name for name in names if self.first[name] < hour + HOUR]
         day = floored(hour, DAY)
-        cuts = self._cut(connection, names, hour, hour + HOUR)
+        cuts = self._cut(told, names, hour, hour + HOUR)
         made = {name: rolled(cut, samples, hour, hour + HOUR, HOUR) for name, cut, samples in cuts}
         amended = store.amendments(connection, HOUR, names, hour, hour + HOUR)
         if late:
@@ -306,20 +336,19 @@ class _Run:
         store.write_rows(connection, DAY, made, day, day + DAY, when)
 
     def _cut(
-        self, connection: sa.Connection, names: Sequence[str], start: datetime, end: datetime
+        self, told: Told, names: Sequence[str], start: datetime, end: datetime
     ) -> list[tuple[str, tuple[Span, ...], list[Sample]]]:
         """Of each check the spans of ``[start, end)`` and the samples they are made of."""
-        found = store.samples(connection, names, start, end)
         return [
             (
                 name,
                 ledger.spans(
-                    found[name],
+                    told[name],
                     start,
                     end,
                     self.masks.of(name, start, end, self.first[name], self.pauses.get(name, [])),
                 ),
-                found[name],
+                told[name],
             )
             for name in names
             if self.first[name] < end

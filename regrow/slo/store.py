@@ -10,11 +10,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from regrow.database import Database
+from regrow.database.inserting import insert_many
 from regrow.database.tables import (
     SUMS,
     check_pauses,
@@ -26,7 +28,7 @@ from regrow.database.tables import (
     rollups_minute,
     state_spans,
 )
-from regrow.latency_buckets import from_text, to_text
+from regrow.latency_buckets import from_text, merged, to_text
 from regrow.slo.ledger import Ledger, Sample, Span, State
 from regrow.slo.rolled import DAY, HOUR, MINUTE, Rolled, floored
 
@@ -221,8 +223,7 @@ def write_spans(connection: sa.Connection, days: Mapping[str, Sequence[Span]], d
         for name, spans_ in days.items()
         for span in spans_
     ]
-    if rows:
-        connection.execute(sa.insert(state_spans), rows)
+    insert_many(connection, state_spans, rows)
 
 
 def rows_of(
@@ -241,6 +242,26 @@ def rows_of(
     return found
 
 
+def latencies(
+    connection: sa.Connection, step: timedelta, names: Sequence[str], start: datetime, end: datetime
+) -> dict[str, dict[int, int]]:
+    """The latencies of the buckets that begin in ``[start, end)``, merged; who has none is left out."""
+    table = TABLES[step]
+    query = sa.select(table.c.check_name, table.c.latency).where(
+        table.c.check_name.in_(names), table.c.at >= start, table.c.at < end
+    )
+    texts: dict[str, list[str]] = defaultdict(list)
+    for name, text in connection.execute(query):
+        texts[name].append(text)
+    return {name: merged(map(_latency, told)) for name, told in texts.items()}
+
+
+@lru_cache(maxsize=10_000)
+def _latency(text: str) -> Mapping[int, int]:
+    """Minutes have few probes, and so the same texts again and again."""
+    return from_text(text)
+
+
 def write_rows(
     connection: sa.Connection,
     step: timedelta,
@@ -252,20 +273,21 @@ def write_rows(
     """Overwrite the sums of the buckets that begin in ``[start, end)``."""
     table = TABLES[step]
     _clear(connection, table, table.c.at, buckets, start, end)
+    when = amended or {}
     rows = [
-        {
-            "check_name": name,
-            "at": bucket.at,
-            **{state: getattr(bucket.account, state) // _MICROSECOND for state in SUMS},
-            **{count: getattr(bucket.account, count) for count in _COUNTS},
-            "latency": to_text(bucket.latency),
-            "amended_at": (amended or {}).get((name, bucket.at)),
-        }
-        for name, found in buckets.items()
-        for bucket in found
+        _row(name, bucket, when.get((name, bucket.at))) for name, found in buckets.items() for bucket in found
     ]
     for first in range(0, len(rows), _CHUNK):
-        connection.execute(sa.insert(table), rows[first : first + _CHUNK])
+        insert_many(connection, table, rows[first : first + _CHUNK])
+
+
+def _row(name: str, bucket: Rolled, amended: datetime | None) -> dict[str, Any]:
+    account = bucket.account
+    row: dict[str, Any] = {state: getattr(account, state) // _MICROSECOND for state in SUMS}
+    row["check_name"], row["at"] = name, bucket.at
+    row["probes"], row["failures"] = account.probes, account.failures
+    row["latency"], row["amended_at"] = to_text(bucket.latency), amended
+    return row
 
 
 def amendments(

@@ -70,8 +70,11 @@ def test_what_is_there_already_is_left_alone(database: Database) -> None:
     for note in ("first", "second"):
         with database.transaction() as connection:
             connection.execute(insert_new(things).values(id="1", headers={}, note=note))
+            told = [{"id": number, "headers": {}, "note": note} for number in ("1", note)]
+            insert_many(connection, things, told, ignore=True)
     with database.snapshot() as connection:
-        assert connection.execute(sa.select(things.c.note)).scalars().all() == ["first"]
+        kept = connection.execute(sa.select(things.c.id, things.c.note).order_by(things.c.id)).all()
+    assert kept == [("1", "first"), ("first", "first"), ("second", "second")]
     database.close()
 
 

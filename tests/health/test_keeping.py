@@ -12,6 +12,7 @@ from regrow.health import service
 from regrow.health.keeping import keep, live_results
 from regrow.health.rules import Declared, Result
 from regrow.health.states import STATES, UNTOLD, KeptStates, LiveStates
+from regrow.health.store import HISTORY, KeptResults
 
 GRAPH = {
     "db": Declared("db", "tcp", 30.0, 5.0, failures=3, successes=2),
@@ -54,6 +55,23 @@ def test_a_confirmed_change_is_a_row_and_what_is_not_confirmed_is_none(each_engi
     state = service.states(each_engine)["db"]
     assert (state.status, state.since, state.number) == ("unhealthy", watched.at, 2)
     assert KeptStates(each_engine.database).read() == LiveStates(each_engine.redis).read()
+
+
+def test_results_of_several_checks_in_one_batch_each_go_to_their_own_history(each_engine):
+    first, second = (each_engine.clock() + timedelta(seconds=30 * n) for n in range(2))
+    batch = [
+        Result(name, "healthy", f"{name} % 'at' {at.isoformat()}", 0.01, at, 30.0)
+        for at in (first, second)
+        for name in GRAPH
+    ]
+    assert keep(each_engine, batch, GRAPH).not_written == {}
+    live = live_results(each_engine)
+    assert live.latest() == {result.check: result for result in batch[2:]}
+    for name in GRAPH:
+        told = [result for result in reversed(batch) if result.check == name]
+        assert live.history(name, 10) == told == KeptResults(each_engine.database).history(name, 10)
+        assert 0 < each_engine.redis.ttl(HISTORY + name) <= 86_400 * 3
+    assert keep(each_engine, batch, GRAPH).changes == [], "kept already"
 
 
 def test_an_emptied_redis_costs_no_result_in_the_row(each_engine):
