@@ -8,6 +8,7 @@ import sys
 import time
 from datetime import datetime
 
+import regrow.dead_letters.service  # noqa: F401 - a worker has it loaded long before it makes a report
 from regrow.engine import Engine
 from regrow.reports import service as reports
 from regrow.settings import load_settings

@@ -1,8 +1,8 @@
 """What a report reads of the promises: checks' time and latency, objectives, incidents, requests.
 
-Checks come out of the sums that ``regrow.slo`` keeps, a hundred at a time: a month of a thousand checks is
-no larger in memory than an hour of a hundred. Everything is as it stood at the period's end, whenever it is
-read.
+Checks come out of the sums that ``regrow.slo`` keeps, some hundreds at a time, added up by the database as
+far as it can: a month takes hardly more memory than an hour. Everything is as it stood at the period's
+end, whenever it is read.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import sqlalchemy as sa
 
 from regrow.database.tables import check_results
 from regrow.engine import Engine
+from regrow.health.store import database_errors
 from regrow.incidents import service as incidents
 from regrow.incidents.model import Incident
 from regrow.latency_buckets import Buckets
 from regrow.requests import reading as requests
 from regrow.requests.reading import Window
-from regrow.slo import ledger, store
+from regrow.slo import ledger
 from regrow.slo import service as slo
 from regrow.slo.ledger import Ledger, State
 from regrow.slo.objectives import Standing
-from regrow.slo.reading import reading
+from regrow.slo.reading import Reading, reading
 
-AT_ONCE = 100
+AT_ONCE = 500
 BURNED_DOWN = 5
 """Of how many objectives it is told how their budget went down: those with the least left."""
 POINTS = 30
@@ -71,9 +72,13 @@ class Measures:
 
 def read(engine: Engine, start: datetime, end: datetime, edges: Sequence[datetime]) -> Measures:
     """Everything of ``[start, end)``. StoreUnavailableError when the database is away."""
+    with database_errors(), engine.database.snapshot() as connection:
+        seen = reading(engine, connection, engine.clock())
+        checks = tuple(_checks(seen, start, end, edges))
+        promises = _promises(seen, end)
     return Measures(
-        checks=tuple(_checks(engine, start, end, edges)),
-        promises=_promises(engine, end),
+        checks=checks,
+        promises=promises,
         incidents=tuple(incidents.as_of(one, end) for one in incidents.of_period(engine, start, end)),
         requests=tuple(
             window
@@ -83,29 +88,27 @@ def read(engine: Engine, start: datetime, end: datetime, edges: Sequence[datetim
     )
 
 
-def _checks(engine: Engine, start: datetime, end: datetime, edges: Sequence[datetime]) -> Iterator[Check]:
-    declared = {name: check for name, check in engine.settings.health.checks.items() if check.enabled}
-    with engine.database.snapshot() as connection:
-        read = reading(engine, connection, engine.clock())
-        heard = _heard(connection, max(start, end - _LAST_WORD), end)
-        names = sorted({*declared, *heard, *store.known(connection)})
-        for first in range(0, len(names), AT_ONCE):
-            some = names[first : first + AT_ONCE]
-            accounts = read.accounts(some, start, end)
-            some = [n for n in some if n in declared or n in heard or _told(accounts[n])]
-            latencies = read.latencies(some, start, end)
-            messages = _messages(connection, {name: heard[name] for name in some if name in heard})
-            for name, cut in read.spans(some, start, end).items():
-                yield Check(
-                    name=name,
-                    kind=declared[name].kind if name in declared else None,
-                    required=declared[name].required if name in declared else None,
-                    account=accounts[name],
-                    outages=tuple(ledger.outages(cut)),
-                    states=ledger.strip_over(cut, edges),
-                    latency=latencies[name],
-                    last_message=messages.get(name),
-                )
+def _checks(read: Reading, start: datetime, end: datetime, edges: Sequence[datetime]) -> Iterator[Check]:
+    declared = {name: check for name, check in read.engine.settings.health.checks.items() if check.enabled}
+    heard = _heard(read.connection, max(start, end - _LAST_WORD), end)
+    names = sorted({*declared, *heard, *read.first})
+    for first in range(0, len(names), AT_ONCE):
+        some = names[first : first + AT_ONCE]
+        accounts = read.accounts(some, start, end)
+        some = [n for n in some if n in declared or n in heard or _told(accounts[n])]
+        latencies = read.latencies(some, start, end)
+        messages = _messages(read.connection, {name: heard[name] for name in some if name in heard})
+        for name, cut in read.spans(some, start, end).items():
+            yield Check(
+                name=name,
+                kind=declared[name].kind if name in declared else None,
+                required=declared[name].required if name in declared else None,
+                account=accounts[name],
+                outages=tuple(ledger.outages(cut)),
+                states=ledger.strip_over(cut, edges),
+                latency=latencies[name],
+                last_message=messages.get(name),
+            )
 
 
 def _told(account: Ledger) -> bool:
@@ -129,23 +132,23 @@ def _messages(connection: sa.Connection, heard: Mapping[str, datetime]) -> dict[
     return {name: message for name, at, message in connection.execute(query) if heard[name] == at}
 
 
-def _promises(engine: Engine, end: datetime) -> tuple[Promise, ...]:
-    found = slo.standing(engine, end)
+def _promises(read: Reading, end: datetime) -> tuple[Promise, ...]:
+    found = slo.standing_in(read, end)
     spent = [one for one in found if one.budget and one.budget.remaining is not None and one.budget.spent]
     spent.sort(key=lambda one: (one.budget.remaining, one.objective.name) if one.budget else (0.0, ""))
     least = {one.objective.name for one in spent[:BURNED_DOWN]}
     return tuple(
-        Promise(one, _burned_down(engine, one) if one.objective.name in least else ()) for one in found
+        Promise(one, _burned_down(read, one) if one.objective.name in least else ()) for one in found
     )
 
 
-def _burned_down(engine: Engine, standing: Standing) -> tuple[float, ...]:
+def _burned_down(read: Reading, standing: Standing) -> tuple[float, ...]:
     """What was left of the whole window's budget, from its beginning (1.0) to now."""
     one, budget = standing.objective, standing.budget
     if budget is None or not budget.total:
         return ()
     start = standing.at - one.window
-    found = slo.spans(engine, one.checks, start, standing.at).values()
+    found = read.spans(one.checks, start, standing.at).values()
     cuts = found if one.exclude_maintenance else [ledger.unmasked(cut) for cut in found]
     down = [span for cut in cuts for span in cut if span.state is State.DOWN]
     moments = [start + one.window * n / POINTS for n in range(POINTS + 1)]

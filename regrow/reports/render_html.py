@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from typing import Any
@@ -59,8 +59,8 @@ _STYLE_ELEMENT = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 _STYLE_ATTRIBUTE = re.compile(r' style="([^"]*)"')
 
 
-def html(report: Mapping[str, Any], digest: str) -> str:
-    """The whole page; ``digest`` is that of the report's JSON."""
+def html(report: Mapping[str, Any], digest: str, parts: Sequence[Section] | None = None) -> str:
+    """The whole page; ``digest`` is that of the report's JSON, ``parts`` its sections if they are made."""
     period = report["period"]
     title = f"Reliability report, {report['kind']}, {wording.shown_time(period['end'])}"
     return "".join(
@@ -74,7 +74,7 @@ def html(report: Mapping[str, Any], digest: str) -> str:
             f'<p style="{_HEADLINE}">{escape(report["headline"])}</p>\n',
             f'<p class="soft" style="{SOFT}">From {_time(period["start"])} to {_time(period["end"])}, ',
             f"made {_time(report['now']['at'])}.</p>\n",
-            *(_section(section, report) for section in sections(report)),
+            *(_section(section, report) for section in parts or sections(report)),
             f'<p class="soft words" style="{SOFT}">SHA-256 of the JSON: <code>{escape(digest)}</code></p>\n',
             "</main>\n</body>\n</html>\n",
         ]

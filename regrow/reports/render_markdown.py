@@ -16,8 +16,8 @@ _SPECIAL = re.compile(r"([\\`*\[\]<>|~&@$]|(?<!\w)_|_(?!\w)|(?<=www)\.|:(?=//))"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
-def markdown(report: Mapping[str, Any], digest: str) -> str:
-    """The whole report; ``digest`` is that of its JSON."""
+def markdown(report: Mapping[str, Any], digest: str, parts: Sequence[Section] | None = None) -> str:
+    """The whole report; ``digest`` is that of its JSON, ``parts`` its sections if they are made."""
     period = report["period"]
     return "\n".join(
         [
@@ -26,7 +26,7 @@ def markdown(report: Mapping[str, Any], digest: str) -> str:
             f"**{escaped(report['headline'])}**",
             "",
             f"From {period['start']} to {period['end']}, made {wording.shown_time(report['now']['at'])}.",
-            *(line for section in sections(report) for line in _section(section)),
+            *(line for section in parts or sections(report) for line in _section(section)),
             "",
             f"SHA-256 of the JSON: `{digest}`",
             "",

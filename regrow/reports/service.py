@@ -16,6 +16,7 @@ from regrow.reports.comparing import Change, compared
 from regrow.reports.periods import Kind, Period
 from regrow.reports.render_html import content_security_policy, html
 from regrow.reports.render_markdown import markdown
+from regrow.reports.sections import sections
 from regrow.reports.store import NewReport, ReportRow, ReportSummary
 
 __all__ = [
@@ -187,7 +188,7 @@ def get(engine: Engine, report_id: str) -> ReportRow:
 
 def _report(kind: str, start: datetime, end: datetime, now: datetime, report: dict[str, Any]) -> NewReport:
     text = model.text_of(report)
-    digest = store.digest_of(text)
+    digest, parts = store.digest_of(text), sections(report)
     return NewReport(
         id=store.id_of(kind, start, end, model.facts_digest(report)),
         kind=kind,
@@ -196,6 +197,6 @@ def _report(kind: str, start: datetime, end: datetime, now: datetime, report: di
         created_at=now,
         headline=report["headline"],
         json=text,
-        markdown=markdown(report, digest),
-        html=html(report, digest),
+        markdown=markdown(report, digest, parts),
+        html=html(report, digest, parts),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 # Shape and word besides colour: a strip must be readable in black and white.
@@ -60,13 +61,13 @@ def target_words(met: bool | None) -> str:
 
 def strip_words(states: str, parts: Sequence[float]) -> str:
     """A strip told in words, for those who cannot see it: ``4 min up, 2 min down, 54 min up``."""
-    told: list[tuple[str, float]] = []
-    for state, seconds in zip(states, parts, strict=True):
-        if told and told[-1][0] == state:
-            told[-1] = (state, told[-1][1] + seconds)
-        else:
-            told.append((state, seconds))
-    return ", ".join(f"{lasted(seconds)} {NAMES[state]}" for state, seconds in told)
+    if len(states) != len(parts):
+        raise ValueError(f"{len(states)} states of {len(parts)} parts")
+    told, at = [], 0
+    for state, run in groupby(states):
+        first, at = at, at + len(list(run))
+        told.append(f"{lasted(sum(parts[first:at]))} {NAMES[state]}")
+    return ", ".join(told)
 
 
 def figure(value: float | None) -> str:

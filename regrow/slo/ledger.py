@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
-from operator import attrgetter
+from operator import add, attrgetter
 
 HOLDS = 2
 """A sample holds for this many intervals of its check at most: one missed look is forgiven, two are not."""
@@ -115,7 +115,7 @@ class Ledger:
     failures: int = 0
 
     def __add__(self, other: Ledger) -> Ledger:
-        return Ledger(*(getattr(self, name) + getattr(other, name) for name in _PARTS))
+        return Ledger(*map(add, _parts(self), _parts(other)))
 
     @property
     def window(self) -> timedelta:
@@ -180,7 +180,7 @@ class Ledger:
         )
 
 
-_PARTS = tuple(part.name for part in fields(Ledger))
+_parts = attrgetter(*(part.name for part in fields(Ledger)))
 
 
 @dataclass(frozen=True, slots=True)

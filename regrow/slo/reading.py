@@ -39,20 +39,17 @@ class Reading:
     first: dict[str, datetime]
     pauses: store.Pauses
     masks: Masks
-    parts: dict[tuple[str, datetime, datetime, tuple[str, ...]], dict[str, Ledger]] = field(
-        default_factory=dict
-    )
+    parts: dict[tuple[str, datetime, datetime], dict[str, Ledger | None]] = field(default_factory=dict)
 
     def accounts(self, names: Sequence[str], start: datetime, end: datetime) -> dict[str, Ledger]:
         """The account of each check over ``[start, end)``; of one that nobody knows all is unknown."""
-        found = dict.fromkeys(names, Ledger())
+        found: dict[str, Ledger] = {}
         for level, begins, ends in plan(start, end, self.marks):
-            for some in _chunks(names):
-                for name, account in self._part(level, some, begins, ends).items():
-                    found[name] += account
+            for name, account in self._part(level, names, begins, ends).items():
+                found[name] = found[name] + account if name in found else account
         return {
-            name: without_gaps(account, start, end, self._paused(name, start, end))
-            for name, account in found.items()
+            name: without_gaps(found.get(name, Ledger()), start, end, self._paused(name, start, end))
+            for name in names
         }
 
     def young(self, name: str, start: datetime, end: datetime) -> timedelta:
@@ -89,11 +86,13 @@ class Reading:
         return {name: merged(found) for name, found in parts.items()}
 
     def _part(self, level: str, names: Sequence[str], start: datetime, end: datetime) -> dict[str, Ledger]:
-        """The account of a part of a plan; several windows that end now share their last ones."""
-        wanted = (level, start, end, tuple(names))
-        if wanted not in self.parts:
-            self.parts[wanted] = self._read(level, names, start, end)
-        return self.parts[wanted]
+        """The account of a part of a plan, of the checks that have any; windows that end now share their
+        last ones."""
+        held = self.parts.setdefault((level, start, end), {})
+        for some in _chunks([name for name in names if name not in held]):
+            found = self._read(level, some, start, end)
+            held.update((name, found.get(name)) for name in some)
+        return {name: account for name in names if (account := held[name]) is not None}
 
     def _read(self, level: str, names: Sequence[str], start: datetime, end: datetime) -> dict[str, Ledger]:
         if level in STEPS:
@@ -118,8 +117,7 @@ class Reading:
             return self._raw_spans(names, start, end)
         steady = {
             name: state
-            for some in _chunks(names)
-            for name, account in self._part("minute", some, first, last).items()
+            for name, account in self._part("minute", names, first, last).items()
             if (state := account.steady_over(last - first)) is not None
         }
         found = self._raw_spans([name for name in names if name not in steady], start, end)

@@ -159,6 +159,8 @@ def _edge(start: datetime, end: datetime, marks: Marks) -> list[tuple[Level, dat
 def without_gaps(account: Ledger, start: datetime, end: datetime, paused: timedelta) -> Ledger:
     """An account filled up to its window: what no row tells of is unknown, or paused for at most so long."""
     missing = (end - start) - account.window
+    if not missing:
+        return account
     extra = min(max(paused - account.paused, NOTHING), missing)
     return account + Ledger(unknown=missing - extra, paused=extra)
 

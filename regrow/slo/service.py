@@ -46,6 +46,7 @@ __all__ = [
     "objectives",
     "spans",
     "standing",
+    "standing_in",
     "strips",
 ]
 
@@ -89,11 +90,17 @@ def standing(engine: Engine, now: datetime, names: Collection[str] | None = None
     Their windows end now and begin with an hour (shorter ones with a minute), so that 30 days may be an hour
     longer.
     """
+    with _reading(engine, now) as read:
+        return standing_in(read, now, names)
+
+
+def standing_in(read: Reading, now: datetime, names: Collection[str] | None = None) -> list[Standing]:
+    """The same within a reading that has begun, which may know some of it already."""
+    engine = read.engine
     wanted = [
         one for name, one in sorted(objectives(engine.settings).items()) if names is None or name in names
     ]
-    with _reading(engine, now) as read:
-        told = _availability(read, [one for one in wanted if one.kind == "availability"], now)
+    told = _availability(read, [one for one in wanted if one.kind == "availability"], now)
     told |= {
         one.name: rules.of_requests(one, now, _measured(engine, one, now))
         for one in wanted

@@ -29,7 +29,7 @@ from regrow.database.tables import (
     state_spans,
 )
 from regrow.latency_buckets import from_text, merged, to_text
-from regrow.slo.ledger import Ledger, Sample, Span, State
+from regrow.slo.ledger import NOTHING, Ledger, Sample, Span, State
 from regrow.slo.rolled import DAY, HOUR, MINUTE, Rolled, floored
 
 TABLES = {MINUTE: rollups_minute, HOUR: rollups_hour, DAY: rollups_day}
@@ -231,29 +231,46 @@ def rows_of(
 ) -> dict[str, list[Rolled]]:
     """The sums of the buckets that begin in ``[start, end)``, in order."""
     table = TABLES[step]
+    columns = [table.c[name] for name in ("check_name", "at", "latency", *SUMS, *_COUNTS)]
     query = (
-        sa.select(table)
+        sa.select(*columns)
         .where(table.c.check_name.in_(names), table.c.at >= start, table.c.at < end)
         .order_by(table.c.check_name, table.c.at)
     )
     found: dict[str, list[Rolled]] = {name: [] for name in names}
-    for row in connection.execute(query).mappings():
-        found[row["check_name"]].append(Rolled(row["at"], _account(row), from_text(row["latency"])))
+    for name, at, latency, *spent in connection.execute(query):
+        found[name].append(Rolled(at, _account(spent), from_text(latency)))
     return found
 
 
 def latencies(
     connection: sa.Connection, step: timedelta, names: Sequence[str], start: datetime, end: datetime
 ) -> dict[str, dict[int, int]]:
-    """The latencies of the buckets that begin in ``[start, end)``, merged; who has none is left out."""
+    """The latencies of the buckets that begin in ``[start, end)``, merged; who has none is left out.
+
+    A text a check, because each row has its price. A server cuts off what is too long for it (in MySQL after
+    1,024 bytes, unless ``group_concat_max_len`` says more): of those checks rows are read.
+    """
     table = TABLES[step]
-    query = sa.select(table.c.check_name, table.c.latency).where(
-        table.c.check_name.in_(names), table.c.at >= start, table.c.at < end
-    )
-    texts: dict[str, list[str]] = defaultdict(list)
-    for name, text in connection.execute(query):
-        texts[name].append(text)
-    return {name: merged(map(_latency, told)) for name, told in texts.items()}
+    within = (table.c.at >= start, table.c.at < end)
+    texts = sa.func.aggregate_strings(table.c.latency, _BETWEEN)
+    length = sa.func.sum(sa.func.length(table.c.latency) + len(_BETWEEN))
+    query = sa.select(table.c.check_name, texts, length).where(table.c.check_name.in_(names), *within)
+    told: dict[str, list[str]] = {}
+    cut_off = []
+    for name, text, long in connection.execute(query.group_by(table.c.check_name)):
+        if len(text) + len(_BETWEEN) == long:
+            told[name] = text.split(_BETWEEN)
+        else:
+            cut_off.append(name)
+            told[name] = []
+    rows = sa.select(table.c.check_name, table.c.latency).where(table.c.check_name.in_(cut_off), *within)
+    for name, text in connection.execute(rows) if cut_off else ():
+        told[name].append(text)
+    return {name: merged(map(_latency, parts)) for name, parts in told.items()}
+
+
+_BETWEEN = "|"
 
 
 @lru_cache(maxsize=10_000)
@@ -315,7 +332,7 @@ def sums(
         .where(table.c.check_name.in_(names), table.c.at >= start, table.c.at < end)
         .group_by(table.c.check_name)
     )
-    return {row["check_name"]: _account(row) for row in connection.execute(query).mappings()}
+    return {name: _account(spent) for name, *spent in connection.execute(query)}
 
 
 def with_downtime(
@@ -376,7 +393,7 @@ def _clear(
     connection.execute(sa.delete(table).where(gone))
 
 
-def _account(row: Any) -> Ledger:
-    told: dict[str, Any] = {state: timedelta(microseconds=int(row[state])) for state in SUMS}
-    told |= {count: int(row[count]) for count in _COUNTS}
-    return Ledger(**told)
+def _account(spent: Sequence[Any]) -> Ledger:
+    """Out of the columns ``SUMS``, ``probes`` and ``failures``, in the order in which a ledger has them."""
+    times: list[Any] = [timedelta(microseconds=int(one)) if one else NOTHING for one in spent[: len(SUMS)]]
+    return Ledger(*times, *map(int, spent[len(SUMS) :]))

@@ -17,6 +17,7 @@ from regrow.database.tables import check_results, rollups_day, rollups_hour, rol
 from regrow.health import maintenance
 from regrow.health.rules import Result
 from regrow.health.windows import Scope
+from regrow.latency_buckets import merged
 from regrow.slo import ledger, store
 from regrow.slo.ledger import Ledger, Sample, State
 from regrow.slo.reading import reading
@@ -145,6 +146,23 @@ def _empty(past: Past) -> None:
     with past.engine.database.transaction() as connection:
         for table in (*TABLES, check_results, rollup_progress, rolled_checks, check_pauses):
             connection.execute(sa.delete(table))
+
+
+def test_latencies_are_those_of_all_rows_whatever_the_server_cuts_off(each_past: Past) -> None:
+    past = each_past
+    past.write([one for n in range(90) for one in past.results("shop", [n], latency=0.01 * 1.1**n)])
+    past.write(past.results("mail", range(30), "unhealthy"))
+    past.now = START + timedelta(minutes=90)
+    roll_up(past.engine)
+    window = (MINUTE, ["shop", "mail"], START, past.now)
+    with past.engine.database.snapshot() as connection:
+        rows = store.rows_of(connection, *window)
+        all_of_them = {name: merged(row.latency for row in found) for name, found in rows.items()}
+        assert (len(all_of_them["shop"]), all_of_them["mail"]) == (90, {})
+        assert store.latencies(connection, *window) == all_of_them
+        if connection.dialect.name != "sqlite":
+            connection.exec_driver_sql("SET SESSION group_concat_max_len = 40")
+        assert store.latencies(connection, *window) == all_of_them
 
 
 def test_a_late_result_amends_its_closed_hour_visibly(each_past: Past) -> None:
