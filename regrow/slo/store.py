@@ -29,7 +29,7 @@ from regrow.database.tables import (
     state_spans,
 )
 from regrow.latency_buckets import from_text, merged, to_text
-from regrow.slo.ledger import NOTHING, Ledger, Sample, Span, State
+from regrow.slo.ledger import Ledger, Sample, Span, State
 from regrow.slo.rolled import DAY, HOUR, MINUTE, Rolled, floored
 
 TABLES = {MINUTE: rollups_minute, HOUR: rollups_hour, DAY: rollups_day}
@@ -394,6 +394,9 @@ def _clear(
 
 
 def _account(spent: Sequence[Any]) -> Ledger:
-    """Out of the columns ``SUMS``, ``probes`` and ``failures``, in the order in which a ledger has them."""
-    times: list[Any] = [timedelta(microseconds=int(one)) if one else NOTHING for one in spent[: len(SUMS)]]
-    return Ledger(*times, *map(int, spent[len(SUMS) :]))
+    """Out of the columns ``SUMS``, ``probes`` and ``failures``, in this order."""
+    told: dict[str, Any] = {
+        name: timedelta(microseconds=int(one)) for name, one in zip(SUMS, spent, strict=False) if one
+    }
+    told["probes"], told["failures"] = map(int, spent[len(SUMS) :])
+    return Ledger(**told)
