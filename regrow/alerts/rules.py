@@ -105,6 +105,9 @@ class _Deciding:
             self._say(signal, "observed", False, f"unknown: {signal.message}; no alert, and no all-clear")
             if alert is None or alert.status != "firing":
                 return
+            if alert.held_by is not None:  # nor is it a reason to tell what nobody was told
+                self._say(signal, "held", False, alert.held_by)
+                return
         elif not signal.bad:
             self._say(signal, "observed", False, f"fine: {signal.message}")
             self._fine(signal, alert)

@@ -14,6 +14,7 @@ import redis
 import sqlalchemy as sa
 import structlog
 
+from regrow.alerts.lately import Lately
 from regrow.alerts.model import ANY, Signal
 from regrow.breakers import list_breakers
 from regrow.capacity import service as capacity
@@ -29,6 +30,7 @@ from regrow.recovery import service as recovery
 from regrow.requests import store as requests
 from regrow.settings.alerts import RuleName, RuleSettings
 from regrow.slo import service as slo
+from regrow.slo.burn import Burning
 from regrow.slo.objectives import Objective
 
 logger = structlog.get_logger(__name__)
@@ -201,16 +203,21 @@ def _disk_full_soon(engine: Engine, now: datetime, chosen: RuleSettings) -> Iter
 
 
 def _burn_rate(engine: Engine, now: datetime, chosen: RuleSettings) -> Iterator[Signal]:
-    """The most severe burn of each objective."""
-    del chosen
+    """The most severe burn of each objective, those aside that an incident which is over has spent alone."""
     declared = slo.objectives(engine.settings)
-    told: set[str] = set()
-    for one in slo.burning(engine, now):
-        if one.objective not in told:
-            told.add(one.objective)
-            check = _check_of(declared[one.objective])
-            subject = f"objective:{one.objective}"
-            yield Signal("burn_rate", subject, True, one.severity, one.message, check=check)
+    lately = Lately(engine, now)
+    found = slo.burns(engine, now, lately.outages)
+    for name in found.unknown:
+        said = f"nothing is heard of what {name} is about"
+        yield Signal("burn_rate", f"objective:{name}", None, chosen.severity, said)
+    by_objective: dict[str, list[Burning]] = {}
+    for burning in found.firing:
+        by_objective.setdefault(burning.objective, []).append(burning)
+    for name, rules in by_objective.items():
+        worst = next((rule for rule in rules if not lately.is_over(rule.spent_by)), rules[0])
+        check = _check_of(declared[name])
+        signal = Signal("burn_rate", f"objective:{name}", True, worst.severity, worst.message, check=check)
+        yield lately.placed(signal, declared[name], worst.spent_by)
 
 
 def _uptime_under_target(engine: Engine, now: datetime, chosen: RuleSettings) -> Iterator[Signal]:

@@ -4,10 +4,12 @@ The table is that of the Google SRE Workbook, chapter 5 "Alerting on SLOs", tabl
 30 days: 2 % of the budget within 1 h and 5 % within 6 h page, 10 % within 3 d is a ticket; each short window
 is a twelfth of the long one, and says that it still burns. 10 % within 1 d (factor 3) is a ticket in between.
 A factor is the share of the budget x the objective's window / the long window, so that for 30 days they are
-14.4, 6, 3 and 1, and an objective over 7 days alerts at the same share of its own budget.
+14.4, 6, 3 and 1, and an objective over 7 days alerts at the same share of its own budget. No factor is below
+1: a promise that is kept at the rate of its spending alerts nobody, however short its window.
 
 A page needs more than burn: the check must be confirmed down, and at least ``max(2 x interval, 60 s)`` of the
-long window must have been bad, so that one lost packet wakes nobody however small the budget is.
+long window must have been bad, so that one lost packet wakes nobody however small the budget is. Of requests
+at least ``LEAST_BAD_REQUESTS`` must have been bad, for a ticket, too: a share of few requests says little.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from regrow.slo.budget import burn
-from regrow.slo.ledger import NOTHING, Ledger
+from regrow.slo.budget import bad_share_burn, burn
+from regrow.slo.ledger import Ledger
 
 Severity = Literal["critical", "high", "medium", "low"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "high", "medium", "low")
 PAGES: frozenset[Severity] = frozenset({"critical", "high"})
 
 LEAST_BAD = timedelta(seconds=60)
+LEAST_BAD_REQUESTS = 10
 _A_TENTH = 0.1
 
 
@@ -43,8 +46,8 @@ class Rule:
         return self.severity in PAGES
 
     def factor(self, window: timedelta) -> float:
-        """The burn from which it fires, for an objective over ``window``."""
-        return round(self.share * (window / self.long), 9)
+        """The burn from which it fires, for an objective over ``window``; at least 1."""
+        return max(1.0, round(self.share * (window / self.long), 9))
 
 
 TABLE = (
@@ -77,8 +80,26 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What a window until now spent of a budget. ``burn`` None: nothing of it is known.
+
+    ``bad``: downtime, or a number of requests. ``calls``: whether that is enough to call somebody,
+    ``counts``: whether it is enough for a ticket.
+    """
+
+    burn: float | None
+    bad: timedelta | int
+    calls: bool
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Burning:
-    """A rule that fires, with its evidence. Burns are times the sustainable rate, ``bad`` is downtime."""
+    """A rule that fires, with its evidence. Burns are times the sustainable rate.
+
+    ``bad``: the downtime of the long window, or its bad requests. ``spent_by``: the one outage that spent it
+    (see ``regrow.slo.burning``).
+    """
 
     objective: str
     severity: Severity
@@ -86,7 +107,8 @@ class Burning:
     factor: float
     long_burn: float
     short_burn: float
-    bad: timedelta
+    bad: timedelta | int
+    spent_by: str | None = None
 
     @property
     def message(self) -> str:
@@ -121,20 +143,36 @@ def can_fire(factor: float, target: float) -> bool:
 
 
 def firing(promise: Promise, over: Callable[[timedelta], Ledger], *, confirmed_down: bool) -> list[Burning]:
-    """Every rule that fires now, the most severe first. ``over(length)``: the account until now."""
+    """Every rule that fires now of a promise about time. ``over(length)``: the account until now."""
+
+    def spent(length: timedelta) -> Spent:
+        account = over(length)
+        enough = confirmed_down and account.down >= promise.least_bad
+        return Spent(burn(account, promise.target), account.down, enough)
+
+    return fires(promise, spent)
+
+
+def of_requests(bad: int, total: int, target: float) -> Spent:
+    """What ``bad`` of ``total`` requests spend."""
+    rate = bad_share_burn(bad / total, target) if total else None
+    enough = bad >= LEAST_BAD_REQUESTS
+    return Spent(rate, bad, calls=enough, counts=enough)
+
+
+def fires(promise: Promise, spent: Callable[[timedelta], Spent]) -> list[Burning]:
+    """Every rule that fires now, the most severe first. ``spent(length)``: over so long a time until now."""
     found = []
     for rule, factor, severity in rules_for(promise):
-        last = over(rule.short)
-        short = burn(last, promise.target)
-        if short is None or short <= factor or last.down == NOTHING:
+        short = spent(rule.short)
+        if short.burn is None or short.burn <= factor:
             continue
-        account = over(rule.long)
-        long = burn(account, promise.target)
-        if long is None or long <= factor:
+        long = spent(rule.long)
+        if long.burn is None or long.burn <= factor:
             continue
-        if severity in PAGES and not (confirmed_down and account.down >= promise.least_bad):
+        if not long.counts or (severity in PAGES and not long.calls):
             continue
-        found.append(Burning(promise.name, severity, rule, factor, long, short, account.down))
+        found.append(Burning(promise.name, severity, rule, factor, long.burn, short.burn, long.bad))
     return found
 
 

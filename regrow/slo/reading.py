@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -172,6 +172,13 @@ def reading(engine: Engine, connection: sa.Connection, now: datetime) -> Reading
         store.pauses(connection),
         Masks(engine),
     )
+
+
+def with_youth(
+    read: Reading, found: Mapping[str, Ledger], start: datetime, end: datetime
+) -> dict[str, Ledger]:
+    """The accounts of ``[start, end)``, with how much of it lies before the first result of each."""
+    return {name: replace(one, young=read.young(name, start, end)) for name, one in found.items()}
 
 
 def _chunks(names: Sequence[str]) -> list[Sequence[str]]:

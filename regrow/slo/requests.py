@@ -12,12 +12,14 @@ from datetime import datetime, time, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from regrow.latency_buckets import Buckets, merged
+from regrow.latency_buckets import Buckets, longer_than, merged
 from regrow.latency_buckets import percentile as percentile_of
 from regrow.recurrence import span_on
 from regrow.slo.ledger import SUFFICIENT
 
 MINUTE = timedelta(minutes=1)
+LAST_MINUTES = timedelta(minutes=2)
+"""What applications reported of the last two minutes is still on its way."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class Measured:
     requests: int
 
 
+def told_until(now: datetime) -> datetime:
+    """Until when everything that will be reported is surely there: the beginning of a minute."""
+    return now.replace(second=0, microsecond=0) - LAST_MINUTES
+
+
 def latency(
     minutes: Iterable[RequestMinute], start: datetime, end: datetime, percentile: float, limit: float
 ) -> Measured:
@@ -77,6 +84,13 @@ def error_rate(minutes: Iterable[RequestMinute], start: datetime, end: datetime,
     allowed = 1 - target
     met = None if value is None else value <= allowed + 1e-12
     return _judged(value, allowed, met, within, [(start, end)])
+
+
+def spending(one: RequestMinute, limit: float | None) -> tuple[int, int]:
+    """Bad requests of a minute, and all: those that failed, or those slower than ``limit`` seconds."""
+    if limit is None:
+        return one.failed, one.count
+    return longer_than(one.latency, limit), sum(one.latency.values())
 
 
 def throughput(

@@ -5,35 +5,39 @@ Each answer is read at one moment, out of one snapshot. StoreUnavailableError wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from regrow.database.tables import check_changes, check_states
+from regrow.database.tables import check_changes
 from regrow.engine import Engine
 from regrow.errors import RegrowError
 from regrow.health.store import database_errors
 from regrow.latency_buckets import Buckets
 from regrow.slo import backtest as backtests
-from regrow.slo import burn, ledger, requests, store
+from regrow.slo import burn, ledger, requests
 from regrow.slo import objectives as rules
 from regrow.slo.backtest import Backtest
 from regrow.slo.burn import TABLE, Burning, Remark
+from regrow.slo.burning import LONGEST, REQUESTS, Burns, Outage, burning, burns
 from regrow.slo.declared import objectives
 from regrow.slo.ledger import Ledger, Span, State
 from regrow.slo.objectives import BURNS, Objective, Standing
-from regrow.slo.reading import Reading, reading
+from regrow.slo.reading import Reading, reading, with_youth
 from regrow.slo.reported import ReportedMinutes
 from regrow.slo.requests import RequestMinute
 from regrow.slo.rolled import DAY, HOUR, MINUTE, floored
 
 __all__ = [
+    "LONGEST",
     "Backtest",
     "Burning",
+    "Burns",
     "ObjectiveError",
+    "Outage",
     "Remark",
     "Standing",
     "Strip",
@@ -41,6 +45,7 @@ __all__ = [
     "accounts",
     "backtest",
     "burning",
+    "burns",
     "latency",
     "lint",
     "objectives",
@@ -124,15 +129,8 @@ def _sums(read: Reading, wanted: Sequence[Objective], now: datetime, length: tim
     """The account of each objective's checks together, over the time until now."""
     start = floored(now - length, HOUR if length >= DAY else MINUTE)
     names = sorted({check for one in wanted for check in one.checks})
-    found = _with_youth(read, read.accounts(names, start, now), start, now)
+    found = with_youth(read, read.accounts(names, start, now), start, now)
     return {one.name: rules.summed(found[check] for check in one.checks) for one in wanted}
-
-
-def _with_youth(
-    read: Reading, found: Mapping[str, Ledger], start: datetime, end: datetime
-) -> dict[str, Ledger]:
-    """The accounts of ``[start, end)``, with how much of it lies before the first result of each."""
-    return {name: replace(one, young=read.young(name, start, end)) for name, one in found.items()}
 
 
 def _measured(engine: Engine, one: Objective, now: datetime) -> requests.Measured | None:
@@ -140,7 +138,7 @@ def _measured(engine: Engine, one: Objective, now: datetime) -> requests.Measure
     minutes: list[RequestMinute] = ReportedMinutes(engine.database).minutes(one.service, start, now)
     if not minutes:
         return None
-    end = max(start, floored(now, requests.MINUTE) - LAST_MINUTES)
+    end = max(start, requests.told_until(now))
     if one.kind == "latency":
         return requests.latency(minutes, start, end, one.target, one.limit or 0.0)
     if one.kind == "error_rate":
@@ -149,58 +147,6 @@ def _measured(engine: Engine, one: Objective, now: datetime) -> requests.Measure
     return requests.throughput(
         minutes, requests.peak_hours(one.hours, one.zone, start, end), one.limit or 0.0
     )
-
-
-LAST_MINUTES = timedelta(minutes=2)
-"""What applications reported of the last two minutes is still on its way."""
-
-
-def burning(engine: Engine, now: datetime) -> list[Burning]:
-    """Every burn rule that fires, of each objective the most severe first. Only of availability.
-
-    A page needs a check of it that is confirmed down; see ``regrow.slo.burn``.
-    """
-    wanted = [one for one in objectives(engine.settings).values() if one.kind == "availability"]
-    reach = max(rule.short for rule in TABLE)
-    with _reading(engine, now) as read:
-        names = sorted({check for one in wanted for check in one.checks})
-        marks = read.marks
-        bad = store.with_downtime(read.connection, names, now - reach, marks.hours, marks.minutes)
-        bad |= _down_since(read, names, max(marks.minutes, now - reach), now)
-        down = _confirmed(read.connection)
-        found: list[Burning] = []
-        for one in wanted:
-            if not bad.intersection(one.checks):  # nothing that a short window could hold
-                continue
-            confirmed = bool(down.intersection(one.checks))
-            found += burn.firing(one.promise, _over(read, one, now), confirmed_down=confirmed)
-    return found
-
-
-def _over(read: Reading, one: Objective, now: datetime) -> Callable[[timedelta], Ledger]:
-    known: dict[timedelta, Ledger] = {}
-
-    def over(length: timedelta) -> Ledger:
-        if length not in known:
-            parts = _with_youth(read, read.accounts(one.checks, now - length, now), now - length, now)
-            known[length] = one.counted(rules.summed(parts.values()))
-        return known[length]
-
-    return over
-
-
-def _down_since(read: Reading, names: Sequence[str], start: datetime, now: datetime) -> set[str]:
-    """The checks with downtime that is not rolled up yet."""
-    return {
-        name
-        for name, cut in read.spans(names, start, now).items()
-        if any(State.DOWN in {span.state, span.beneath} for span in cut)
-    }
-
-
-def _confirmed(connection: sa.Connection) -> set[str]:
-    query = sa.select(check_states.c.check_name).where(check_states.c.status == "unhealthy")
-    return set(connection.execute(query).scalars())
 
 
 def lint(engine: Engine) -> list[Remark]:
@@ -212,7 +158,8 @@ def lint(engine: Engine) -> list[Remark]:
         if one.kind == "availability" and not one.checks
     ]
     told = [one.promise for one in found if one.kind == "availability" and one.checks]
-    return [*empty, *burn.lint(told)]
+    of_requests = [one.promise for one in found if one.kind in REQUESTS]
+    return [*empty, *burn.lint(told), *(r for r in burn.lint(of_requests) if r.level == "refused")]
 
 
 def backtest(engine: Engine, now: datetime, names: Collection[str] | None = None) -> list[Backtest]:

@@ -85,7 +85,7 @@ def remark_json(remark: Remark) -> dict[str, Any]:
 
 
 def burning_json(one: Burning) -> dict[str, Any]:
-    """The evidence of a rule that fires."""
+    """The evidence of a rule that fires; bad time, or bad requests."""
     return {
         "objective": one.objective,
         "severity": one.severity,
@@ -95,7 +95,8 @@ def burning_json(one: Burning) -> dict[str, Any]:
         "factor": one.factor,
         "long_burn": one.long_burn,
         "short_burn": one.short_burn,
-        "bad_seconds": one.bad.total_seconds(),
+        "bad_seconds": one.bad.total_seconds() if isinstance(one.bad, timedelta) else None,
+        "bad_requests": None if isinstance(one.bad, timedelta) else one.bad,
         "message": one.message,
     }
 

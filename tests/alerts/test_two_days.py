@@ -15,6 +15,7 @@ from regrow.alerts import service
 from regrow.health import maintenance
 from regrow.health.windows import Scope
 from regrow.incidents import service as incidents
+from regrow.slo.rolling import roll_up
 from tests.alerts.receivers import HttpReceiver
 from tests.incidents.conftest import MakeHistory, children
 from tests.incidents.history import NOON, History
@@ -22,8 +23,11 @@ from tests.incidents.history import NOON, History
 CHANNELS = """
 [alerts.rules]
 checks_failing = {{ enabled = false, severity = "high", hold = 0 }}
-burn_rate = {{ enabled = false, severity = "high", hold = 0 }}
 uptime_under_target = {{ enabled = false, severity = "high", hold = 0 }}
+
+[slo.objectives.apps]
+checks = {apps}
+severity = "low"
 
 [alerts.channels.pager]
 kind = "webhook"
@@ -52,9 +56,14 @@ APPS = tuple(f"app{number}" for number in range(20))
 
 
 class Days(History):
-    """The hours of two days; every look tells what is due, too."""
+    """The hours of two days; every look tells what is due, too. Results are rolled up by the hour."""
+
+    rolled = NOON
 
     def look(self) -> None:
+        if self.now >= self.rolled + timedelta(hours=1):
+            self.rolled = self.now
+            roll_up(self.engine)
         incidents.follow(self.engine)
         service.evaluate(self.engine)
         service.deliver(self.engine)
@@ -137,11 +146,16 @@ def play(days: Days, pager: HttpReceiver) -> None:
     days.quietly_until(30)
     days.fail("db")  # somebody acknowledges
     days.until(30.25)
-    (one,) = service.listed(engine, status="firing")
+    (one,) = (kept for kept in service.listed(engine, status="firing") if kept.alert.rule == "incident")
     service.acknowledge(engine, one.alert.id, actor="ann", reason="mine")
     days.until(33)
     days.mend()
     days.until(34)
+    days.quietly_until(40)
+    days.fail("mail")  # one bad probe, which is no incident and spends a tenth of the budget
+    days.step(EVERY)
+    days.mend()
+    days.until(41)
     days.quietly_until(48)
 
 
@@ -166,6 +180,9 @@ NOTICES = [
     ("23:50", "check:mail", "resolved", "pager"),
     ("30:15", "check:db", "firing", "pager"),  # acknowledged, so nobody further
     ("33:10", "check:db", "resolved", "pager"),
+    ("40:15", "objective:mail", "firing", "pager"),
+    ("45:00", "objective:mail", "repeat", "pager"),
+    ("47:00", "objective:mail", "resolved", "pager"),
 ]
 INCIDENTS = [
     ("1:05", "1:15", "2:05", "check:db", "down", 21),
@@ -185,7 +202,7 @@ def test_two_days_are_told_as_they_were(
     kind: str,
 ) -> None:
     url = request.getfixturevalue("mysql_url") if kind == "mysql" else ""
-    toml = children(20) + CHANNELS.format(pager=http.url, boss=other_http.url)
+    toml = children(20) + CHANNELS.format(pager=http.url, boss=other_http.url, apps=list(APPS))
     days = Days(make_history(toml, url, EVERY).engine, EVERY)
     play(days, http)
     sent = list(reversed(service.notices(days.engine, limit=1_000)))
