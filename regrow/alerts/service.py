@@ -29,7 +29,8 @@ from regrow.alerts.model import (
 from regrow.alerts.periods import Lasted
 from regrow.alerts.rules import Decided, Key, decide
 from regrow.alerts.signals import gather
-from regrow.alerts.store import Act, Alerts, Kept, Sent
+from regrow.alerts.store import Alerts, Kept, Sent
+from regrow.audit import Act
 from regrow.engine import Engine
 from regrow.errors import AlertNotFoundError, AlertRefusedError
 from regrow.health import maintenance

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from regrow import audit
 from regrow.alerts.model import Alert, Notice, Reason, Silence, Status
 from regrow.alerts.rules import Decided, Key
+from regrow.audit import Act
 from regrow.database import Database, upserts
 from regrow.database.tables import alert_looks, alert_notices, alert_silences
 from regrow.database.tables import alerts as table
@@ -59,17 +60,6 @@ class Taken:
     notice: Notice
     attempts: int
     token: str
-
-
-@dataclass(frozen=True)
-class Act:
-    """An act by hand, written down in the transaction that does it."""
-
-    actor: str
-    act: str
-    subject: str
-    reason: str
-    at: datetime
 
 
 class Alerts:
@@ -143,7 +133,7 @@ class Alerts:
             kept = _kept(_row(connection, alert_id, lock=True))
             after = rule(kept.alert)
             _put(connection, after, kept.reasons)
-            _audit(connection, act)
+            audit.keep(connection, act)
             return after
 
         with errors():
@@ -154,7 +144,7 @@ class Alerts:
 
         def work(connection: sa.Connection) -> None:
             connection.execute(sa.insert(alert_silences).values(asdict(silence)))
-            _audit(connection, act)
+            audit.keep(connection, act)
 
         with errors():
             self._database.run(work)
@@ -166,7 +156,7 @@ class Alerts:
             stands = sa.and_(alert_silences.c.id == silence_id, alert_silences.c.ends > now)
             ended = connection.execute(sa.update(alert_silences).where(stands).values(ends=now)).rowcount
             if ended:
-                _audit(connection, act)
+                audit.keep(connection, act)
             return bool(ended)
 
         with errors():
@@ -183,7 +173,7 @@ class Alerts:
 
         def work(connection: sa.Connection) -> None:
             upserts.add_new(connection, alert_notices, [_notice_row(notice) for notice in notices])
-            _audit(connection, act)
+            audit.keep(connection, act)
 
         with errors():
             self._database.run(work)
@@ -343,7 +333,3 @@ def _notice(row: Any) -> Notice:
 def _sent(row: Any) -> Sent:
     names = ("status", "due_at", "attempts", "settled_at", "error")
     return Sent(row["id"], _notice(row), *(row[name] for name in names))
-
-
-def _audit(connection: sa.Connection, act: Act) -> None:
-    audit.write(connection, at=act.at, actor=act.actor, act=act.act, subject=act.subject, reason=act.reason)

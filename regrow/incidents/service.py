@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from regrow.audit import Act
 from regrow.engine import Engine
 from regrow.errors import IncidentNotFoundError, IncidentRefusedError
 from regrow.ids import uuid7
 from regrow.incidents import model, review, store
 from regrow.incidents.following import follow
 from regrow.incidents.model import Event, Incident, Member, Status
-from regrow.incidents.store import Act, Incidents
+from regrow.incidents.store import Incidents
 from regrow.slo import times
 from regrow.slo.times import MeanTimes, Outage
 
@@ -179,7 +180,7 @@ def _act(
     if not said.strip():
         raise IncidentRefusedError("say something: the text must not be empty")
     event = Event(incident_id, now, kind, f"act:{uuid7(now)}", message=said.strip(), actor=actor)
-    act = Act(actor, f"incident.{kind}", said.strip(), now)
+    act = Act(actor, f"incident.{kind}", incident_id, said.strip(), now)
     return Incidents(engine.database).change(incident_id, rule, event, act)
 
 

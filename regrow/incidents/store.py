@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from regrow import audit
+from regrow.audit import Act
 from regrow.database import Database, upserts
 from regrow.database.tables import (
     incident_cursors,
@@ -42,16 +43,6 @@ class Cursor:
 
     position: int = 0
     heard_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Act:
-    """An act by hand, written down in the transaction that does it."""
-
-    actor: str
-    act: str
-    reason: str
-    at: datetime
 
 
 class Incidents:
@@ -119,9 +110,7 @@ class Incidents:
             if before.is_open and not after.is_open:
                 held = sa.update(incident_subjects).where(incident_subjects.c.incident == after.id)
                 connection.execute(held.values(incident=None))
-            audit.write(
-                connection, at=act.at, actor=act.actor, act=act.act, subject=after.id, reason=act.reason
-            )
+            audit.keep(connection, act)
             return after
 
         with errors():

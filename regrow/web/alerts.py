@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
@@ -59,53 +60,25 @@ async def why(
 async def ask(request: Request, alert_id: str, reader: TheReader) -> Response:
     """What the act would do, before it is done."""
     (found, *_) = await _why(reader, alert_id)
-    what = f"{found.rule} {found.subject}"
     effect = "Nobody further is told of this 1 alert, nor of others of its incident."
-    return page(
-        request,
-        "act.html",
-        {
-            "title": "Acknowledge",
-            "what": what,
-            "effect": effect,
-            "action": f"/alerts/{alert_id}/acknowledge",
-            "label": "Reason",
-            "back": "/alerts",
-        },
-    )
+    return _asked(request, "Acknowledge", f"{found.rule} {found.subject}", effect)
 
 
 @router.post("/alerts/{alert_id}/acknowledge", include_in_schema=False)
 async def act(request: Request, alert_id: str, fields: OwnForm, reader: TheReader) -> Response:
-    told = said(fields, "reason")
-    who = page_actor(request)
-    await _done(lambda: service.acknowledge(reader.engine, alert_id, actor=who, reason=told))
-    return RedirectResponse("/alerts", 303)
+    return await _acted(request, fields, partial(service.acknowledge, reader.engine, alert_id))
 
 
 @router.get("/alerts/silences/{silence_id}/end", dependencies=[PageOnly], include_in_schema=False)
 async def ask_unsilence(request: Request, silence_id: str) -> Response:
     """What the act would do, before it is done."""
-    return page(
-        request,
-        "act.html",
-        {
-            "title": "End the silence",
-            "what": silence_id,
-            "effect": "What it kept silent is told from the next look on. This is 1 silence.",
-            "action": f"/alerts/silences/{silence_id}/end",
-            "label": "Reason",
-            "back": "/alerts",
-        },
-    )
+    effect = "What it kept silent is told from the next look on. This is 1 silence."
+    return _asked(request, "End the silence", silence_id, effect)
 
 
 @router.post("/alerts/silences/{silence_id}/end", include_in_schema=False)
 async def act_unsilence(request: Request, silence_id: str, fields: OwnForm, reader: TheReader) -> Response:
-    told = said(fields, "reason")
-    who = page_actor(request)
-    await _done(lambda: service.unsilence(reader.engine, silence_id, actor=who, reason=told))
-    return RedirectResponse("/alerts", 303)
+    return await _acted(request, fields, partial(service.unsilence, reader.engine, silence_id))
 
 
 @router.get("/admin/reliability/alerts", dependencies=[DetailOnly])
@@ -172,6 +145,19 @@ async def unsilence(
     who = _api_actor(request)
     await _done(lambda: service.unsilence(reader.engine, silence_id, actor=who, reason=reason))
     return JSONResponse({"ended": silence_id})
+
+
+def _asked(request: Request, title: str, what: str, effect: str) -> Response:
+    """The form of an act; it is sent to where it was asked for."""
+    told = {"title": title, "what": what, "effect": effect, "label": "Reason", "back": "/alerts"}
+    return page(request, "act.html", {**told, "action": request.url.path})
+
+
+async def _acted(request: Request, fields: dict[str, str], do: Callable[..., Any]) -> Response:
+    """Do it for whoever sent the form, and back to the page."""
+    reason = said(fields, "reason")
+    await _done(partial(do, actor=page_actor(request), reason=reason))
+    return RedirectResponse("/alerts", 303)
 
 
 async def _done(do: Callable[[], T]) -> T:

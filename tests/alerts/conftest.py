@@ -8,9 +8,9 @@ import pytest
 
 from tests.alerts.receivers import HttpReceiver, MailReceiver
 from tests.cli.conftest import cli
-from tests.incidents.conftest import make_history
+from tests.incidents.conftest import client, make_history, on_stage
 
-__all__ = ["cli", "make_history"]
+__all__ = ["cli", "client", "make_history", "on_stage"]
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from regrow.alerts import channels, delivering, service
 from regrow.alerts.channels import ChannelAwayError, NoticeRefusedError
 from regrow.alerts.model import Notice
-from regrow.alerts.store import Act, Alerts
+from regrow.alerts.store import Alerts
+from regrow.audit import Act
 from regrow.database.tables import alert_notices, audit
 from regrow.dead_letters import signature
 from regrow.errors import SettingsError

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
-from fastapi.testclient import TestClient
 
 from regrow.alerts import service
 from regrow.database.tables import audit, job_runs
-from regrow.engine import set_engine
-from regrow.web.app import create_app
 from tasks.alerts import evaluate_alerts
 from tasks.incidents import follow_incidents
 from tests.alerts.receivers import HttpReceiver
-from tests.incidents.conftest import MakeHistory
+from tests.incidents.conftest import KEY, WEB, MakeHistory, sign_in, token_of
 from tests.incidents.history import History
 
-KEY = "a key that is long enough"
 SECRET = "T0P/S3CR3T"
 
 
 @pytest.fixture
-def failed(make_history: MakeHistory, http: HttpReceiver) -> Iterator[History]:
+def failed(make_history: MakeHistory, http: HttpReceiver, on_stage: Callable[[History], History]) -> History:
     """The database is down, and the pager does not answer."""
     http.status = 503
-    toml = f"""
-[web]
-api_key = "{KEY}"
-
+    toml = """
 [alerts.channels.chat]
 kind = "slack"
-url = "${{CHAT_URL}}"
+url = "${CHAT_URL}"
 
 [alerts.rules.burn_rate]
 enabled = false
@@ -43,23 +35,14 @@ enabled = false
 enabled = false
 
 [alerts.severities.critical]
-steps = [{{ after = 0, channels = ["log", "chat"] }}]
+steps = [{ after = 0, channels = ["log", "chat"] }]
 """
-    history = make_history(toml, CHAT_URL=f"{http.url}/{SECRET}")
+    history = make_history(WEB + toml, CHAT_URL=f"{http.url}/{SECRET}")
     history.step(60)
     history.fail("db")
     history.step(120)
-    set_engine(history.engine)
     service.tick(history.engine)
-    yield history
-    set_engine(None)
-
-
-@pytest.fixture
-def client(failed: History) -> Iterator[TestClient]:
-    app = create_app(failed.engine)
-    with TestClient(app, "http://127.0.0.1:8000", client=("127.0.0.1", 5), follow_redirects=False) as client:
-        yield client
+    return on_stage(history)
 
 
 def the_id(history):
@@ -123,15 +106,14 @@ def test_over_http_reading_needs_the_key_and_acting_the_key_itself(failed, clien
 
 def test_a_page_shows_what_fires_why_and_asks_before_it_acts(failed, client):
     number = the_id(failed)
-    client.post("/sign-in", content=f"key={KEY.replace(' ', '+')}&then=/")
-    client.cookies = dict(client.cookies.items())
+    sign_in(client)
     page = client.get("/alerts").text
     assert "1 notice for chat could not be told yet" in page
     assert "no maintenance window holds" in client.get(f"/alerts/why?name={number}").text
     made = service.silence(failed.engine, seconds=60, rule="x", actor="ann", reason="<b>known</b>")
     assert "&lt;b&gt;known" in client.get("/alerts").text
     for path in (f"/alerts/{number}/acknowledge", f"/alerts/silences/{made.id}/end"):
-        (token,) = re.findall(r'name="token" value="([0-9a-f]{64})"', client.get(path).text)
+        token = token_of(client.get(path).text)
         assert client.post(path, content="reason=mine").status_code == 403
         assert client.post(path, content=f"reason=mine&token={token}").status_code == 303
     assert "acknowledged" in client.get("/alerts").text

@@ -15,6 +15,7 @@ from regrow.alerts import service
 from regrow.health import maintenance
 from regrow.health.windows import Scope
 from regrow.incidents import service as incidents
+from regrow.slo.ledger import HOLDS
 from regrow.slo.rolling import roll_up
 from tests.alerts.receivers import HttpReceiver
 from tests.incidents.conftest import MakeHistory, children
@@ -56,14 +57,9 @@ APPS = tuple(f"app{number}" for number in range(20))
 
 
 class Days(History):
-    """The hours of two days; every look tells what is due, too. Results are rolled up by the hour."""
-
-    rolled = NOON
+    """The hours of two days; every look tells what is due, too."""
 
     def look(self) -> None:
-        if self.now >= self.rolled + timedelta(hours=1):
-            self.rolled = self.now
-            roll_up(self.engine)
         incidents.follow(self.engine)
         service.evaluate(self.engine)
         service.deliver(self.engine)
@@ -72,12 +68,13 @@ class Days(History):
         self.step((NOON + timedelta(hours=hour) - self.now).total_seconds())
 
     def quietly_until(self, hour: float) -> None:
-        """Nothing happens: probed as ever, looked at every hour."""
+        """Nothing happens: probed as often as a result holds, looked at every hour, rolled up in the end."""
         while self.now < NOON + timedelta(hours=hour):
-            self.asleep = True
-            self.step(3600 - EVERY)
-            self.asleep = False
-            self.step(EVERY)
+            for _ in range(round(3600 / EVERY / HOLDS)):
+                self.clock.now += timedelta(seconds=HOLDS * EVERY)
+                self.sweep()
+            self.look()
+        roll_up(self.engine)
 
 
 def hours(at):

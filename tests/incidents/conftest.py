@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
-from regrow.engine import Engine
+from regrow.engine import Engine, set_engine
 from regrow.settings import load_settings
+from regrow.web.app import create_app
 from tests.cli.conftest import cli
 from tests.incidents.history import Clock, History
 
@@ -51,6 +54,8 @@ def children(count: int) -> str:
 
 
 MakeHistory = Callable[..., History]
+KEY = "a key that is long enough"
+WEB = f'\n[web]\napi_key = "{KEY}"\n'
 
 
 @pytest.fixture
@@ -76,3 +81,34 @@ def make_history(tmp_path: Path, redis_url: str) -> Iterator[MakeHistory]:
     yield make
     for engine in made:
         engine.close()
+
+
+@pytest.fixture
+def on_stage() -> Iterator[Callable[[History], History]]:
+    """Makes the engine of a history the one that tasks and commands find."""
+
+    def put(history: History) -> History:
+        set_engine(history.engine)
+        return history
+
+    yield put
+    set_engine(None)
+
+
+@pytest.fixture
+def client(failed: History) -> Iterator[TestClient]:
+    """A browser, or a program, before the page of a history that has ``failed``; it asks from this machine."""
+    app = create_app(failed.engine)
+    with TestClient(app, "http://127.0.0.1:8000", client=("127.0.0.1", 5), follow_redirects=False) as client:
+        yield client
+
+
+def sign_in(client: TestClient) -> None:
+    client.post("/sign-in", content=f"key={KEY.replace(' ', '+')}&then=/")
+    client.cookies = dict(client.cookies.items())  # type: ignore[assignment]
+
+
+def token_of(page: str) -> str:
+    """What the form of a page must bear."""
+    (token,) = re.findall(r'name="token" value="([0-9a-f]{64})"', page)
+    return str(token)

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from fastapi.testclient import TestClient
 
 from regrow.database.tables import audit
-from regrow.engine import set_engine
 from regrow.incidents import service
 from regrow.incidents.model import Event, Incident, Member
 from regrow.incidents.review import markdown, review
-from regrow.web.app import create_app
-from tests.incidents.conftest import MakeHistory, children
+from tests.incidents.conftest import KEY, WEB, MakeHistory, children, sign_in, token_of
 from tests.incidents.history import NOON, History
-
-KEY = "a key that is long enough"
 
 
 @pytest.fixture
-def failed(make_history: MakeHistory) -> Iterator[History]:
+def failed(make_history: MakeHistory, on_stage: Callable[[History], History]) -> History:
     """The database and what stands on it have been down for some minutes."""
-    history = make_history(children(2) + f'\n[web]\napi_key = "{KEY}"\n')
+    history = make_history(children(2) + WEB)
     history.step(60)
     history.fail("db", "app0", "app1")
     history.step(180)
-    set_engine(history.engine)
-    yield history
-    set_engine(None)
-
-
-@pytest.fixture
-def client(failed: History) -> Iterator[TestClient]:
-    app = create_app(failed.engine)
-    with TestClient(app, "http://127.0.0.1:8000", client=("127.0.0.1", 5), follow_redirects=False) as client:
-        yield client
+    return on_stage(history)
 
 
 def the_id(history):
@@ -101,14 +86,13 @@ def test_over_http_reading_needs_the_key_and_acting_the_key_itself(failed, clien
 def test_a_page_asks_before_it_acts_and_takes_its_own_forms_alone(failed, client):
     number = the_id(failed)
     assert client.get("/incidents", headers={"Accept": "text/html"}).status_code == 303
-    client.post("/sign-in", content=f"key={KEY.replace(' ', '+')}&then=/")
-    client.cookies = dict(client.cookies.items())
+    sign_in(client)
     assert "Db is down" in client.get("/incidents").text
     page = client.get(f"/incidents/{number}").text
     assert "check:app0" in page
     asked = client.get(f"/incidents/{number}/acknowledge").text
     assert "3 of 3 are not well" in asked
-    (token,) = re.findall(r'name="token" value="([0-9a-f]{64})"', asked)
+    token = token_of(asked)
     path = f"/incidents/{number}/acknowledge"
     assert client.post(path, content="reason=mine").status_code == 403
     foreign = {"Sec-Fetch-Site": "cross-site"}
