@@ -16,6 +16,7 @@ from regrow.health import maintenance
 from regrow.health.windows import Scope
 from regrow.incidents import service as incidents
 from regrow.slo.ledger import HOLDS
+from regrow.slo.rolling import roll_up
 from tests.alerts.receivers import HttpReceiver
 from tests.incidents.conftest import MakeHistory, children
 from tests.incidents.history import NOON, History
@@ -55,6 +56,8 @@ APPS = tuple(f"app{number}" for number in range(20))
 class Days(History):
     """The hours of two days; every look tells what is due, too."""
 
+    rolls_up = False
+
     def look(self) -> None:
         incidents.follow(self.engine)
         service.evaluate(self.engine)
@@ -70,6 +73,8 @@ class Days(History):
                 self.clock.now += timedelta(seconds=HOLDS * EVERY)
                 self.sweep()
             self.look()
+        if self.rolls_up:
+            roll_up(self.engine)
 
 
 def hours(at):
@@ -219,6 +224,7 @@ def test_what_burns_is_told_with_its_incident_or_by_itself(
     """The same two days without the children, by the look at every budget."""
     toml = CHANNELS.format(pager=http.url, boss=other_http.url, burn="true")
     days = Days(make_history(toml, every=EVERY).engine, EVERY)
+    days.rolls_up = True  # there are but two checks, and budgets look back for days
     play(days, http)
     sent = list(reversed(service.notices(days.engine, limit=1_000)))
     assert told(sent) == NOTICES + BURNT
