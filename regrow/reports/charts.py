@@ -13,8 +13,8 @@ from typing import Any
 
 from regrow.reports import wording
 
-WIDTH = 960
-_LABEL = 220
+WIDTH = 740
+"""Of what is drawn, in units of its own; it takes the width that is there."""
 _ROW = 26
 _MOST = 20
 """So many rows of a picture are enough; the table has all."""
@@ -43,32 +43,23 @@ def uptime(report: Mapping[str, Any]) -> str:
     if not checks:
         return ""
     parts = report["period"]["parts"]
-    drawn = [_strip(one, parts, n * _ROW) for n, one in enumerate(checks)]
+    drawn = [_row(one["name"], ("" if n else _PATTERN) + _strip(one, parts)) for n, one in enumerate(checks)]
     return _figure(
         "Uptime by part of the period",
-        _PATTERN + "".join(drawn),
-        len(checks) * _ROW,
+        "".join(drawn),
         "High bars: down. Full: up. Half: degraded. Hatched: unknown. A line: maintenance or paused.",
     )
 
 
-def _strip(check: Mapping[str, Any], parts: Sequence[float], top: int) -> str:
-    scale = (WIDTH - _LABEL) / sum(parts)
-    ends = [_LABEL + seconds * scale for seconds in accumulate(parts)]
-    drawn, at, left = [_text(0, top + 18, check["name"])], 0, float(_LABEL)
+def _strip(check: Mapping[str, Any], parts: Sequence[float]) -> str:
+    scale = WIDTH / sum(parts)
+    ends = [seconds * scale for seconds in accumulate(parts)]
+    drawn, at, left = [], 0, 0.0
     for state, run in groupby(check["strip"]["states"]):
         at += len(list(run))
         down, height = _HEIGHTS[state]
-        drawn.append(
-            _bar(
-                wording.NAMES[state],
-                left,
-                top + down,
-                max(1.0, ends[at - 1] - left - 1),
-                height,
-                _FILLS[state],
-            )
-        )
+        width = max(1.0, ends[at - 1] - left - 1)
+        drawn.append(_bar(wording.NAMES[state], left, down, width, height, _FILLS[state]))
         left = ends[at - 1]
     return "".join(drawn)
 
@@ -79,30 +70,33 @@ def budgets(report: Mapping[str, Any]) -> str:
     if not told:
         return ""
     least: float = min(0.0, *(max(-1.0, min(one["budget_left"])) for one in told))
-    high = 160
+    high = 3 * _ROW
 
     def y(left: float) -> float:
-        return 12 + (1 - max(least, left)) / (1 - least) * high
+        return 4 + (1 - max(least, left)) / (1 - least) * (2 * high - 8)
 
     drawn = [
-        f'<line class="line" x1="{_LABEL}" x2="{WIDTH}" y1="{y(at):.1f}" y2="{y(at):.1f}" stroke="#8794a1"/>'
-        + _text(_LABEL - 56, y(at) + 5, f"{at:.0%}")
+        f'<line class="line" x1="0" x2="{WIDTH}" y1="{y(at):.1f}" y2="{y(at):.1f}" stroke="#8794a1"/>'
         for at in (1.0, 0.5, 0.0)
     ]
+    legend = []
     for n, one in enumerate(told):
         left = one["budget_left"]
-        step = (WIDTH - _LABEL) / (len(left) - 1)
-        points = " ".join(f"{_LABEL + i * step:.1f},{y(value):.1f}" for i, value in enumerate(left))
+        step = WIDTH / (len(left) - 1)
+        points = " ".join(f"{i * step:.1f},{y(value):.1f}" for i, value in enumerate(left))
         dash = _DASHES[n % len(_DASHES)]
         pen = 'class="ink-line" stroke="#1d2733" stroke-width="2"' + (
             f' stroke-dasharray="{dash}"' if dash else ""
         )
         drawn.append(f'<polyline {pen} fill="none" points="{points}"/>')
-        foot = 200 + n * _ROW
-        drawn.append(f'<line {pen} x1="0" x2="60" y1="{foot}" y2="{foot}"/>')
-        drawn.append(_text(70, foot + 5, f"{one['name']}: {wording.left(left[-1])} left", longest=100))
-    caption = "From the beginning of each window to the end of the period; below 0% is overspent."
-    return _figure("Error budgets, what was left", "".join(drawn), 192 + len(told) * _ROW, caption)
+        line = f'<line {pen} x1="0" x2="{WIDTH}" y1="{_ROW // 2}" y2="{_ROW // 2}"/>'
+        legend.append(_row(one["name"], line, f"{wording.left(left[-1])} left"))
+    lines = _row("", "".join(drawn), height=2 * high)
+    caption = (
+        "From the beginning of each window to the end of the period. The lines across are at 100%, 50% and "
+        "0%; below the last one it is overspent."
+    )
+    return _figure("Error budgets, what was left", lines + "".join(legend), caption)
 
 
 def latency(report: Mapping[str, Any]) -> str:
@@ -112,39 +106,44 @@ def latency(report: Mapping[str, Any]) -> str:
     if not found:
         return ""
     longest = max(one["latency"]["p99"] for one in found)
-    scale = (WIDTH - _LABEL - 110) / longest
+    scale = WIDTH / longest
     drawn = []
-    for n, one in enumerate(found):
-        told, top = one["latency"], n * _ROW
-        low, mark, high = (_LABEL + told[name] * scale for name in ("p50", "p95", "p99"))
-        drawn += [
-            _text(0, top + 18, one["name"]),
-            _bar("bar", low, top + 8, max(2.0, high - low), 10, "#5b7fa6"),
-            _bar("ink", mark - 1.5, top + 3, 3, 20, "#1d2733"),
-            _text(high + 10, top + 18, wording.lasted(told["p95"])),
-        ]
+    for one in found:
+        told = one["latency"]
+        low, mark, high = (told[name] * scale for name in ("p50", "p95", "p99"))
+        bars = _bar("bar", low, 8, max(2.0, high - low), 10, "#5b7fa6") + _bar(
+            "ink", mark - 1.5, 3, 3, 20, "#1d2733"
+        )
+        drawn.append(_row(one["name"], bars, wording.lasted(told["p95"])))
     caption = "Bars from p50 to p99, the mark and the figure are p95."
-    return _figure("Latency of checks", "".join(drawn), len(found) * _ROW, caption)
+    return _figure("Latency of checks", "".join(drawn), caption)
 
 
 def _bar(kind: str, x: float, y: float, width: float, height: float, fill: str) -> str:
     return f'<rect class="{kind}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="{height}" fill="{fill}"/>'
 
 
-def _text(x: float, y: float, text: str, longest: int = 26) -> str:
-    shown = text if len(text) <= longest else f"{text[: longest - 1]}…"
-    return f'<text class="ink" x="{x:.1f}" y="{y:.1f}" font-size="15" fill="#1d2733">{escape(shown)}</text>'
-
-
-def _figure(name: str, drawn: str, height: int, caption: str) -> str:
+def _row(name: str, drawn: str, figure: str = "", *, height: int = _ROW) -> str:
+    """A name, what is drawn, a figure. No text stands in a drawing: what is behind it could not be told."""
+    told = f'<div style="{_FIGURE}">{escape(figure)}</div>' if figure else ""
     return (
-        '<figure style="margin:0 0 12px">'
-        f'<svg role="img" aria-label="{escape(name)}; the table says the same" '
-        f'viewBox="0 0 {WIDTH} {height}" width="100%" font-family="sans-serif">{drawn}</svg>'
+        f'<div style="{_LINE}"><div style="{_NAME}">{escape(name)}</div>'
+        f'<svg viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" preserveAspectRatio="none" '
+        f'style="flex:1 1 auto;min-width:0">{drawn}</svg>{told}</div>'
+    )
+
+
+def _figure(name: str, drawn: str, caption: str) -> str:
+    return (
+        f'<figure style="margin:0 0 12px"><div role="img" '
+        f'aria-label="{escape(name)}; the table says the same">{drawn}</div>'
         f'<figcaption class="soft" style="{SOFT}">{escape(name)}. {escape(caption)}</figcaption></figure>\n'
     )
 
 
+_LINE = "display:flex;align-items:center;gap:12px"
+_NAME = "flex:0 0 23%;min-width:0;overflow:hidden;text-overflow:ellipsis;white-space:nowrap;font-size:15px"
+_FIGURE = "flex:0 0 84px;font-size:15px;white-space:nowrap"
 SOFT = "color:#51606f;font-size:14px;text-align:left"
 
 _PATTERN = (

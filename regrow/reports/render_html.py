@@ -24,7 +24,7 @@ _SHEET = """
 :root { color-scheme: light dark; }
 .wide { overflow-x: auto; } .words { overflow-wrap: anywhere; } th.words { overflow-wrap: break-word; }
 .wide:focus-visible { outline: 3px solid #2563a8; outline-offset: 2px; }
-svg { display: block; height: auto; max-width: 100%; }
+svg { display: block; max-width: 100%; }
 @media (prefers-color-scheme: dark) {
   body { background: #14191e !important; color: #e6ebf0 !important; }
   .soft, caption { color: #a5b1bd !important; } th, td { border-color: #38434e !important; }

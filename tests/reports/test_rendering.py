@@ -191,7 +191,7 @@ def test_markdown_and_html_tell_the_same_figures() -> None:
 def test_each_picture_has_a_name_a_caption_and_a_table_below_it() -> None:
     page = html(report(states="ud"), "0" * 64)
     pictures = re.findall(
-        r'<svg role="img" aria-label="([^"]+)".*?</svg><figcaption.*?</figcaption></figure>\n(.*)', page
+        r'<div role="img" aria-label="([^"]+)".*?</div><figcaption.*?</figcaption></figure>\n(.*)', page
     )
     assert len(pictures) == 3
     assert all(name and "<table" in after for name, after in pictures)

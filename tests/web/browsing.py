@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
 
 ARGUMENTS = [
     "--headless=new",
@@ -32,3 +33,24 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+STRICT = {
+    "resultTypes": ["violations", "incomplete"],
+    "checks": {"color-contrast": {"options": {"ignoreUnicode": False}}},  # the signs of a strip, too
+}
+
+
+def faults(page: Page, *rules: str) -> list[str]:
+    """What axe-core finds wrong (by these rules, or all), and what it cannot decide: nobody else has.
+
+    Where a policy forbids scripts, the page's context bypasses it.
+    """
+    only = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
+    found = Axe().run(page, options={**STRICT, **only}).response
+    return [
+        f"{kind}: {rule['id']}: {node['html'][:120]}"
+        for kind in ("violations", "incomplete")
+        for rule in found[kind]
+        for node in rule["nodes"]
+    ]

@@ -14,6 +14,7 @@ from regrow.web.app import create_app
 from tests.conftest import lacking
 from tests.servers import Missing, RedisServer
 from tests.web import scene
+from tests.web.browsing import faults
 from tests.web.conftest import KEY, MakeEngine
 from tests.web.picture import on_stage
 from tests.web.serving import serving
@@ -71,8 +72,9 @@ def contrast(one: str, other: str) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def style(page: Page, selector: str, name: str) -> str:
-    return str(page.eval_on_selector(selector, f"element => getComputedStyle(element)['{name}']"))
+def style(page: Page, selector: str, name: str, part: str = "") -> str:
+    look = f"element => getComputedStyle(element, '{part}')['{name}']"
+    return str(page.eval_on_selector(selector, look))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -112,8 +114,8 @@ def test_status_is_told_by_shape_and_word_besides_colour(browser: Browser, addre
     assert len(set(drawn.values())) == 4
     for status in drawn:
         assert page.locator(f".checks .badge.{status}").first.inner_text() == status
-    assert "repeating-linear-gradient" in style(page, ".checks .badge.unknown", "backgroundImage")
-    assert style(page, ".checks .badge.healthy", "backgroundImage") == "none"
+    assert "repeating-linear-gradient" in style(page, ".checks .badge.unknown", "backgroundImage", "::before")
+    assert style(page, ".checks .badge.healthy", "backgroundImage", "::before") == "none"
 
 
 def test_without_javascript_everything_is_there(browser: Browser, address: str) -> None:
@@ -125,7 +127,39 @@ def test_without_javascript_everything_is_there(browser: Browser, address: str) 
     assert page.locator("script").count() == 0
 
 
-@pytest.mark.parametrize("path", ["/", "/reports", "/sign-in"])
+PAGES = ("/", "/slos", "/incidents", "/incidents/incident-1", "/incidents/incident-1/acknowledge", "/alerts",
+         "/alerts/why?name=alert-1", "/reports")  # fmt: skip
+
+
+@pytest.mark.parametrize(("scheme", "rules"), [("light", ()), ("dark", ("color-contrast",))])
+def test_no_page_has_a_fault_that_axe_finds(
+    browser: Browser, address: str, scheme: str, rules: tuple[str, ...]
+) -> None:
+    with browser.new_context(color_scheme=scheme, bypass_csp=True) as context:
+        page = context.new_page()
+        for path in PAGES:
+            page.goto(address + path)
+            assert faults(page, *rules) == [], path
+
+
+@pytest.mark.parametrize("path", ["/slos", "/incidents/incident-1", "/alerts"])
+def test_the_other_pages_are_used_by_keyboard_and_ask_nobody_else(
+    browser: Browser, address: str, path: str
+) -> None:
+    with browser.new_context() as context:
+        watched = Watched(context)
+        page = watched.goto(address + path)
+        wanted = set(page.eval_on_selector_all("a, button, summary", "all => all.map(one => one.outerHTML)"))
+        reached = set()
+        for _ in range(page.locator("a, button, summary, [tabindex]").count()):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate("document.activeElement.outerHTML"))
+        assert wanted <= reached
+        assert watched.complaints == []
+        assert all(url.startswith(address) for url in watched.asked)
+
+
+@pytest.mark.parametrize("path", ["/", "/reports", "/sign-in", "/slos", "/incidents/incident-1", "/alerts"])
 def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, address: str, path: str) -> None:
     page = Watched(browser.new_context(viewport={"width": 390, "height": 844})).goto(address + path)
     width = page.evaluate("document.documentElement.scrollWidth")
@@ -228,7 +262,7 @@ def test_a_store_that_is_away_is_hatched_not_green(
         watched = Watched(browser.new_context())
         page = watched.goto(address)
         assert "The circuit breakers cannot be read just now" in page.inner_text("main")
-        assert "repeating-linear-gradient" in style(page, ".away", "backgroundImage")
+        assert "repeating-linear-gradient" in style(page, ".away", "backgroundImage", "::before")
         assert watched.complaints == []
 
 
