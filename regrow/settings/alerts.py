@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, field_validator, model_validator
@@ -74,6 +75,8 @@ class EmailChannel(_Channel):
     """Its port."""
     security: Literal["starttls", "tls", "none"] = "starttls"
     """How the connection is sealed; none is for loopback names and the testing profile."""
+    ca_bundle: Path | None = None
+    """TLS: certificates that are trusted beside the system's, in PEM."""
     user: str | None = None
     """Who signs in; without it nobody does."""
     password: SecretStr | None = None

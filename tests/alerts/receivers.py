@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import socketserver
+import ssl
 import threading
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -45,19 +47,51 @@ class HttpReceiver:
 
 
 class MailReceiver:
-    """Speaks as much SMTP as a client needs; ``refuse`` is what it answers to an address instead of 250."""
+    """Speaks as much SMTP as a client needs; ``refuse`` is what it answers to an address instead of 250.
 
-    def __init__(self) -> None:
+    With ``tls`` it is sealed from the beginning; with ``starttls`` it offers that. ``heard``: every line that
+    came before the seal, ``signed_in``: what came with AUTH.
+    """
+
+    def __init__(self, *, tls: ssl.SSLContext | None = None, starttls: ssl.SSLContext | None = None) -> None:
         self.mails: list[tuple[list[str], EmailMessage]] = []
         self.refuse: bytes | None = None
+        self.heard: list[bytes] = []
+        self.signed_in: list[str] = []
         receiver = self
 
         class Handler(socketserver.StreamRequestHandler):
+            def sealed(self, context: ssl.SSLContext) -> None:
+                self.request = context.wrap_socket(self.request, server_side=True)
+                self.setup()
+
             def handle(self) -> None:
+                try:
+                    if tls is not None:
+                        self.sealed(tls)
+                    self.converse()
+                except (ssl.SSLError, ConnectionError):  # who does not trust us goes away
+                    pass
+
+            def converse(self) -> None:
                 self.wfile.write(b"220 here\r\n")
                 to: list[str] = []
                 while line := self.rfile.readline():
                     word = line[:4].upper()
+                    if not isinstance(self.request, ssl.SSLSocket):
+                        receiver.heard.append(line)
+                    if word == b"STAR" and starttls is not None:
+                        self.wfile.write(b"220 go on\r\n")
+                        self.sealed(starttls)
+                        continue
+                    if word == b"EHLO":
+                        self.wfile.write(b"250-here\r\n250-AUTH PLAIN\r\n")
+                        if starttls is not None and not isinstance(self.request, ssl.SSLSocket):
+                            self.wfile.write(b"250-STARTTLS\r\n")
+                    if word == b"AUTH":
+                        receiver.signed_in.append(base64.b64decode(line.split()[2]).decode())
+                        self.wfile.write(b"235 welcome\r\n")
+                        continue
                     if word == b"DATA":
                         self.wfile.write(b"354 go on\r\n")
                         body = b""

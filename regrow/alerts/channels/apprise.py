@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import Any
 
 from regrow.alerts.channels.errors import ChannelAwayError
@@ -10,6 +11,8 @@ from regrow.alerts.model import Notice
 from regrow.alerts.wording import text, title
 from regrow.settings.alerts import AppriseChannel
 
+_QUOTING = ("apprise", "urllib3")
+"""Loggers that quote addresses, which are secrets; what is amiss is told by the channel itself."""
 _TYPES = {"critical": "failure", "high": "failure", "medium": "warning", "low": "info"}
 
 
@@ -19,6 +22,8 @@ def send(chosen: AppriseChannel, notice: Notice) -> None:
         apprise: Any = importlib.import_module("apprise")
     except ModuleNotFoundError:
         raise ChannelAwayError('Apprise is not installed here: pip install "regrow[apprise]"') from None
+    for name in _QUOTING:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     teller = apprise.Apprise()
     for number, url in enumerate(chosen.urls, 1):
         if not teller.add(url.get_secret_value()):

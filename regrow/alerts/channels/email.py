@@ -32,6 +32,17 @@ def send(chosen: EmailChannel, notice: Notice, now: datetime) -> None:
     except smtplib.SMTPDataError as error:
         said = f"the mail server refused the mail: {error.smtp_code}"
         raise (NoticeRefusedError if error.smtp_code >= 500 else ChannelAwayError)(said) from None
+    except ssl.SSLCertVerificationError as error:
+        said = error.verify_message.rstrip(".")
+        raise ChannelAwayError(
+            f"the mail server's certificate is not to be trusted: {said}; nothing was sent. Name the server "
+            "as its certificate does, or say in ca_bundle who vouches for it"
+        ) from None
+    except smtplib.SMTPNotSupportedError:
+        raise ChannelAwayError(
+            "the mail server offers no STARTTLS, or no way to sign in; nothing was sent. Say the port for "
+            'mail from programs, or security = "tls"'
+        ) from None
     except (smtplib.SMTPException, OSError) as error:
         # Its text may quote who signs in.
         code = f" {error.smtp_code}" if isinstance(error, smtplib.SMTPResponseException) else ""
@@ -54,13 +65,25 @@ def message(chosen: EmailChannel, notice: Notice, now: datetime) -> EmailMessage
 
 def _connected(chosen: EmailChannel) -> smtplib.SMTP:
     if chosen.security == "tls":
-        context = ssl.create_default_context()
-        return smtplib.SMTP_SSL(chosen.host, chosen.port, timeout=chosen.timeout, context=context)
+        return smtplib.SMTP_SSL(chosen.host, chosen.port, timeout=chosen.timeout, context=_trusting(chosen))
+    context = _trusting(chosen) if chosen.security == "starttls" else None
     server = smtplib.SMTP(chosen.host, chosen.port, timeout=chosen.timeout)
-    if chosen.security == "starttls":
+    if context is not None:
         try:
-            server.starttls(context=ssl.create_default_context())
+            server.starttls(context=context)
         except BaseException:
             server.close()
             raise
     return server
+
+
+def _trusting(chosen: EmailChannel) -> ssl.SSLContext:
+    """Certificates and names are verified, always."""
+    context = ssl.create_default_context()
+    try:
+        if chosen.ca_bundle is not None:
+            context.load_verify_locations(chosen.ca_bundle)
+    except OSError as error:  # also a file that is no PEM
+        why = error.strerror or type(error).__name__
+        raise ChannelAwayError(f"ca_bundle {chosen.ca_bundle} cannot be read: {why}") from None
+    return context
