@@ -9,8 +9,26 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 CREDENTIALS = re.compile(r"://[^/\s@]*@")
+
+
+@dataclass(frozen=True)
+class Each:
+    """``log.info("letter.resolved", letter=Each(ids))``: one line for each id, made ready together.
+
+    Two hundred letters that are settled together cost a quarter more with each line made by itself. Where
+    Regrow's own logging is not set up, it is one line that names them all.
+    """
+
+    values: Sequence[str]
+
+    def __str__(self) -> str:
+        return " ".join(self.values)
+
+    __repr__ = __str__
 
 
 class EventLog:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any
 
 import structlog
 
-from regrow.log_events import CREDENTIALS
+from regrow.log_events import CREDENTIALS, Each
 from regrow.redaction import Redactor
 
 _SECRET_WORDS = ("password", "secret", "token", "api_key", "authorization", "cookie")
@@ -53,8 +53,12 @@ def configure_logging(level: str = "INFO", style: str = "auto", *, production: b
     renderers: list[structlog.typing.Processor] = (
         # Plain tracebacks: the decorated ones take seconds and print local variables, secrets among them.
         [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), pad_event_to=24, exception_formatter=structlog.dev.plain_traceback
+            _OneByOne(
+                structlog.dev.ConsoleRenderer(
+                    colors=sys.stderr.isatty(),
+                    pad_event_to=24,
+                    exception_formatter=structlog.dev.plain_traceback,
+                )
             )
         ]
         if pretty
@@ -87,8 +91,33 @@ def configure_logging(level: str = "INFO", style: str = "auto", *, production: b
 _encode = json.JSONEncoder(default=str).encode
 
 
+_PLACE = "\0each\0"  # stands for one of them while the rest of the line is made; no text of ours has it
+
+
 def _as_json(fields: Any, **_: Any) -> str:
-    return _encode(fields)
+    name = _each_in(fields)
+    if name is None:
+        return _encode(fields)
+    before, after = _encode({**fields, name: _PLACE}).split(_encode(_PLACE))
+    return "\n".join(f"{before}{_encode(value)}{after}" for value in fields[name].values)
+
+
+class _OneByOne:
+    """A renderer of single lines that is given many at once."""
+
+    def __init__(self, render: structlog.typing.Processor) -> None:
+        self._render = render
+
+    def __call__(self, logger: Any, method: str, fields: MutableMapping[str, Any]) -> Any:
+        name = _each_in(fields)
+        if name is None:
+            return self._render(logger, method, fields)
+        lines = (self._render(logger, method, {**fields, name: value}) for value in fields[name].values)
+        return "\n".join(map(str, lines))
+
+
+def _each_in(fields: Mapping[str, Any]) -> str | None:
+    return next((name for name, value in fields.items() if isinstance(value, Each)), None)
 
 
 def _tidy(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import structlog
 
+from regrow.log_events import Each
 from regrow.logs import configure_logging
 
 Lines = Callable[[], str]
@@ -93,3 +94,25 @@ def test_an_error_that_quotes_a_secret_is_logged_without_it(lines: Lines) -> Non
         said = lines()
         assert "hush" not in said
         assert "ann@" not in said
+
+
+def test_many_of_a_kind_are_a_line_each_as_if_told_one_by_one(lines: Lines) -> None:
+    configure_logging(style="json")
+    ids = ["0190-a", 'b"c\n', "0190-d"]
+    structlog.get_logger("x").info("letter.resolved", letter=Each(ids), by="outcome")
+    together = [json.loads(line) for line in lines().splitlines()]
+    for one in ids:
+        structlog.get_logger("x").info("letter.resolved", letter=one, by="outcome")
+    alone = [json.loads(line) for line in lines().splitlines()]
+    assert [told["letter"] for told in together] == ids
+    for told in together + alone:
+        del told["timestamp"]
+    assert together == alone
+
+
+def test_people_see_a_line_each_too(lines: Lines) -> None:
+    configure_logging(style="pretty")
+    structlog.get_logger("x").info("letter.resolved", letter=Each(["a1", "b2"]), by="outcome")
+    first, second = lines().splitlines()
+    assert ("a1" in first, "b2" in first) == (True, False)
+    assert ("a1" in second, "b2" in second) == (False, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from random import Random
@@ -22,7 +23,9 @@ from regrow.engine import Engine
 from regrow.errors import LetterRefusedError
 from regrow.failures import FailureClass
 from regrow.ids import uuid7
+from regrow.log_events import Each
 from regrow.settings import DeadLetterSettings
+from regrow.tallies import field_of
 
 logger = structlog.get_logger(__name__)
 
@@ -53,16 +56,24 @@ def capture_many(
     for start in range(0, max(len(captures), 1 if also else 0), CHUNK):
         chunk = captures[start : start + CHUNK]
         fresh = _without_losing_races(engine, chunk, also if start + CHUNK >= len(captures) else None)
-        counters.add(engine, "dlq_messages_added_total", *({"service": new.service} for _, new in fresh))
-        for letter_id, captured in fresh:
-            logger.info(
-                "letter.captured",
-                letter=letter_id,
-                message_type=captured.message_type,
-                service=captured.service,
-                error=captured.error_class,
-            )
+        _tell(engine, fresh)
     return [captured.event_id for captured in captures]
+
+
+def _tell(engine: Engine, fresh: Sequence[tuple[str, Capture]]) -> None:
+    added = Counter(captured.service for _, captured in fresh)
+    counters.add_up(
+        engine,
+        {field_of("dlq_messages_added_total", {"service": name}): by for name, by in added.items()},
+    )
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for letter_id, captured in fresh:
+        kind = (captured.message_type, captured.service, captured.error_class)
+        alike.setdefault(kind, []).append(letter_id)
+    for (message_type, service, error), ids in alike.items():
+        logger.info(
+            "letter.captured", letter=Each(ids), message_type=message_type, service=service, error=error
+        )
 
 
 def checked(engine: Engine, captured: Capture) -> Capture:

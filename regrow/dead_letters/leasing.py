@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from regrow.database.tables import dead_letter_attempts, dead_letter_bodies, dead_letters
 from regrow.dead_letters import ordering, rules
 from regrow.dead_letters.rules import PENALTY, State
-from regrow.dead_letters.store import Leased, Letter, body_of, letter_of
+from regrow.dead_letters.store import Body, Leased, Letter, body_of, letter_of, past_deadline
 
 letters = dead_letters.c
 attempts = dead_letter_attempts.c
@@ -92,7 +92,18 @@ def lease_one(
 
 _KNOWN = ("state", "lease_token", "lease_owner", "lease_until", "deadline", "settled_at")
 """What is so of every letter that may be leased, or is written by the lease: it need not be read."""
-_PENDING = sa.select(*(letters[name] for name in Letter.__dataclass_fields__ if name not in _KNOWN))
+_COLUMNS = (
+    *(letters[name] for name in Letter.__dataclass_fields__ if name not in _KNOWN),
+    *(dead_letter_bodies.c[name] for name in Body.__dataclass_fields__),
+)
+_READ = tuple(column.name for column in _COLUMNS)
+_PENDING = (
+    sa.select(*_COLUMNS)
+    .join_from(dead_letters, dead_letter_bodies, dead_letter_bodies.c.letter_id == letters.id)
+    # The letters first, by rank; each finds its body.
+    .prefix_with("STRAIGHT_JOIN", dialect="mysql")
+    .prefix_with("STRAIGHT_JOIN", dialect="mariadb")
+)
 
 
 def _take(
@@ -105,43 +116,50 @@ def _take(
     ids = [letter.id for letter in due]
     batch = secrets.token_hex(9)
     until = now + timedelta(seconds=seconds)
-    # One statement for all of them: the database makes each token as _token() does.
-    token = sa.literal(f"{batch}-") + sa.func.substr(letters.id, _TAIL + 1)
-    connection.execute(
-        sa.insert(dead_letter_attempts).from_select(
-            ["token", "letter_id", "owner", "leased_at", "service"],
-            sa.select(
-                token,
-                letters.id,
-                sa.literal(owner),
-                sa.literal(now, attempts.leased_at.type),
-                letters.service,
-            ).where(letters.id.in_(ids)),
-        )
-    )
-    connection.execute(
-        sa.update(dead_letters)
-        .where(letters.id.in_(ids))
-        .values(
-            state=State.LEASED,
-            lease_token=token,
-            lease_owner=owner,
-            lease_until=until,
-            inflight_key=letters.order_key,
-        )
-    )
-    bodies = connection.execute(sa.select(dead_letter_bodies).where(dead_letter_bodies.c.letter_id.in_(ids)))
-    found = {row.letter_id: body_of(row._mapping) for row in bodies}  # noqa: SLF001 - Row's public mapping
-    lease: dict[str, Any] = {"lease_owner": owner, "lease_until": until, "deadline": None, "settled_at": None}
+    lease = {"ids": ids, "batch": f"{batch}-", "owner": owner, "until": until}
+    connection.execute(_ATTEMPTS, {**lease, "now": now})
+    connection.execute(_LEASE, lease)
+    written: dict[str, Any] = {
+        "lease_owner": owner,
+        "lease_until": until,
+        "deadline": None,
+        "settled_at": None,
+    }
     return [
         Leased(
-            letter_of(
-                {**row._mapping, **lease, "state": State.LEASED, "lease_token": _token(batch, row.id)}  # noqa: SLF001
-            ),
-            found[row.id],
+            letter_of({**row, **written, "state": State.LEASED, "lease_token": _token(batch, row["id"])}),
+            body_of(row),
         )
-        for row in due
+        for row in (dict(zip(_READ, values, strict=True)) for values in due)
     ]
+
+
+_TAIL = 19
+"""Where the random half of a letter's id begins."""
+_IDS = letters.id.in_(sa.bindparam("ids", expanding=True))
+# One statement for all of them: the database makes each token as _token() does.
+_TOKEN = sa.bindparam("batch", type_=sa.String) + sa.func.substr(letters.id, _TAIL + 1)
+_ATTEMPTS = sa.insert(dead_letter_attempts).from_select(
+    ["token", "letter_id", "owner", "leased_at", "service"],
+    sa.select(
+        _TOKEN,
+        letters.id,
+        sa.bindparam("owner", type_=sa.String),
+        sa.bindparam("now", type_=attempts.leased_at.type),
+        letters.service,
+    ).where(_IDS),
+)
+_LEASE = (
+    sa.update(dead_letters)
+    .where(_IDS)
+    .values(
+        state=State.LEASED,
+        lease_token=_TOKEN,
+        lease_owner=sa.bindparam("owner"),
+        lease_until=sa.bindparam("until"),
+        inflight_key=letters.order_key,
+    )
+)
 
 
 def _whose_turn_it_is(connection: sa.Connection, candidates: Sequence[sa.Row[Any]]) -> list[sa.Row[Any]]:
@@ -160,10 +178,6 @@ def _whose_turn_it_is(connection: sa.Connection, candidates: Sequence[sa.Row[Any
         if letter.order_key is None
         or (first.get(letter.order_key) == letter.id and letter.order_key not in busy)
     ]
-
-
-_TAIL = 19
-"""Where the random half of a letter's id begins."""
 
 
 def _token(batch: str, letter_id: str) -> str:
@@ -227,14 +241,10 @@ def lapsed_owners(connection: sa.Connection, now: datetime) -> list[str]:
 
 def unanswered(connection: sa.Connection, now: datetime, limit: int) -> list[tuple[Letter, datetime]]:
     """Dispatched letters whose deadline has passed, with the time of their dispatch; takes no lock."""
-    query = (
-        sa.select(dead_letters, attempts.dispatched_at)
-        .join(dead_letter_attempts, attempts.token == letters.lease_token)
-        .where(letters.state == State.DISPATCHED, letters.deadline <= now)
-        .order_by(letters.deadline)
-        .limit(limit)
+    query = sa.select(dead_letters, attempts.dispatched_at).join(
+        dead_letter_attempts, attempts.token == letters.lease_token
     )
-    rows = connection.execute(query).mappings()
+    rows = connection.execute(past_deadline(query, now).limit(limit)).mappings()
     return [(letter_of(row), row["dispatched_at"] or row["created_at"]) for row in rows]
 
 

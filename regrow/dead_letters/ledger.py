@@ -13,7 +13,7 @@ The functions are steps inside the caller's transaction.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -47,6 +47,9 @@ class Entry:
 
     def __sub__(self, other: Entry) -> Entry:
         return Entry(*(mine - theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
+    def __mul__(self, times: int) -> Entry:
+        return Entry(*(amount * times for amount in astuple(self)))
 
     def __bool__(self) -> bool:
         return any(astuple(self))
@@ -169,19 +172,10 @@ def moved(connection: sa.Connection, service: str, was: State, to: State) -> Non
     add(connection, {service: _holding(to) - _holding(was)})
 
 
-def settled(connection: sa.Connection, letter_ids: Sequence[str], state: State) -> None:
-    """Book letters that this transaction moved from a live state to ``state``, whatever their services."""
+def settled(connection: sa.Connection, services: Iterable[str], state: State) -> None:
+    """Book letters that this transaction moved from a live state to ``state``, by the service of each."""
     entry = _holding(state)
-    query = (
-        sa.select(
-            dead_letters.c.service,
-            sa.literal(0),
-            *(sa.func.count() * getattr(entry, name) for name in _AMOUNTS[1:]),
-        )
-        .where(dead_letters.c.id.in_(letter_ids))
-        .group_by(dead_letters.c.service)
-    )
-    connection.execute(sa.insert(ledger_deltas).from_select(["service", *_AMOUNTS], query))
+    add(connection, {service: entry * letters for service, letters in Counter(services).items()})
 
 
 def purged(connection: sa.Connection, letters: Iterable[tuple[str, State]]) -> None:

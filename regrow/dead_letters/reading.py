@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from regrow import audit
-from regrow.dead_letters import store, vault
+from regrow.dead_letters import listing, store, vault
 from regrow.dead_letters.replaying import hazards_of
 from regrow.dead_letters.rules import State
 from regrow.dead_letters.store import Attempt, Body, Letter
@@ -138,7 +138,7 @@ def list_letters(
     if state is not None and state not in {s.value for s in State}:
         raise LetterNotFoundError(f"no such state: {state!r}. There are {', '.join(State)}.")
     with engine.database.snapshot() as connection:
-        found = store.page(
+        found = listing.page(
             connection,
             state=State(state) if state else None,
             service=service,
@@ -160,16 +160,16 @@ def _unsaid(letter: Letter) -> Letter:
 def counts(engine: Engine) -> dict[str, int]:
     """Letters by state; every state is named."""
     with engine.database.snapshot() as connection:
-        return store.counts(connection)
+        return listing.counts(connection)
 
 
 def oldest_pending(engine: Engine) -> datetime | None:
     """When the oldest letter that is not settled failed first; None when all are settled."""
     with engine.database.snapshot() as connection:
-        return store.oldest_unsettled(connection)
+        return listing.oldest_unsettled(connection)
 
 
 def flow(engine: Engine, since: datetime, until: datetime) -> dict[str, int]:
     """Events captured, letters resolved and discarded, in [since, until)."""
     with engine.database.snapshot() as connection:
-        return store.flow(connection, since, until)
+        return listing.flow(connection, since, until)

@@ -34,6 +34,7 @@ from regrow.errors import (
     RouteError,
     StoreUnavailableError,
 )
+from regrow.log_events import Each
 
 logger = structlog.get_logger(__name__)
 
@@ -279,12 +280,11 @@ def _write_dispatched(engine: Engine, handed_over: Sequence[tuple[Leased, str]])
         leasing.dispatched(connection, sent, now=now, deadline=deadline)
         # Not what came back meanwhile: its dead-letter queue may be faster than we are.
         settled = leasing.in_flight(connection, published) if published else []
-        won = store.resolve_many(connection, settled, now) if settled else []
-        return [letter_id for (letter_id, _), first in zip(settled, won, strict=True) if first]
+        return store.resolve_many(connection, settled, now).ids if settled else []
 
     resolved = engine.database.run(work)
-    for letter_id in resolved:
-        logger.info("letter.resolved", letter=letter_id, by="publish")
+    if resolved:
+        logger.info("letter.resolved", letter=Each(resolved), by="publish")
     return ["dispatched"] * (len(sent) - len(resolved)) + ["resolved"] * len(resolved)
 
 

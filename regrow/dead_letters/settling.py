@@ -16,9 +16,10 @@ from regrow.dead_letters.counting import count_ended
 from regrow.dead_letters.policies import class_of, patience
 from regrow.dead_letters.rules import AttemptOutcome, Next, Past, State
 from regrow.dead_letters.settled_marks import SettledMarks
-from regrow.dead_letters.store import Letter, SealedError
+from regrow.dead_letters.store import Letter, Resolved, SealedError
 from regrow.engine import Engine
 from regrow.failures import FailureClass
+from regrow.log_events import Each
 
 logger = structlog.get_logger(__name__)
 
@@ -41,15 +42,12 @@ def settle_many(engine: Engine, attempts: Sequence[str]) -> list[bool]:
     answers: list[bool] = []
     for start in range(0, len(parsed), _CHUNK):
         chunk = parsed[start : start + _CHUNK]
-        won = _resolve(engine, chunk)
-        count_ended(engine, [token for (_, token), first in zip(chunk, won, strict=True) if first])
-        for (letter_id, _), first in zip(chunk, won, strict=True):
-            if first:
-                logger.info("letter.resolved", letter=letter_id, by="outcome")
-        _marks_of(engine).write(
-            engine.redis, [letter_id for (letter_id, _), first in zip(chunk, won, strict=True) if first]
-        )
-        answers += won
+        resolved = _resolve(engine, chunk)
+        if resolved.ids:
+            count_ended(engine, resolved.unmeasured, resolved.took)
+            logger.info("letter.resolved", letter=Each(resolved.ids), by="outcome")
+            _marks_of(engine).write(engine.redis, resolved.ids)
+        answers += resolved.won
     return answers
 
 
@@ -57,7 +55,7 @@ def _marks_of(engine: Engine) -> SettledMarks:
     return _marks.setdefault(engine, SettledMarks())
 
 
-def _resolve(engine: Engine, told: Sequence[tuple[str, str]]) -> list[bool]:
+def _resolve(engine: Engine, told: Sequence[tuple[str, str]]) -> Resolved:
     return engine.database.run(lambda connection: store.resolve_many(connection, told, engine.clock()))
 
 

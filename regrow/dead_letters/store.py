@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from regrow.database.durations import microseconds_between
 from regrow.database.inserting import insert_many
 from regrow.database.tables import capture_events, dead_letter_attempts, dead_letter_bodies, dead_letters
 from regrow.dead_letters import ledger, ordering, rules
@@ -191,37 +192,52 @@ def seen_again(connection: sa.Connection, letter_id: str, times: int, at: dateti
     )
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """What many successes came to. ``won``: for each of them whether it settled its letter, in order.
+
+    ``ids``: the letters settled. ``took``: (service, microseconds) of those whose current attempt it was.
+    ``unmeasured``: the tokens of the others.
+    """
+
+    won: list[bool]
+    ids: list[str]
+    took: list[tuple[str, int]]
+    unmeasured: list[str]
+
+
 def resolve(connection: sa.Connection, letter_id: str, token: str, now: datetime) -> bool:
     """Settle by success, from whatever attempt; False when it was settled before. Keeps the evidence."""
-    return resolve_many(connection, [(letter_id, token)], now)[0]
+    return resolve_many(connection, [(letter_id, token)], now).won[0]
 
 
-def resolve_many(connection: sa.Connection, told: Sequence[tuple[str, str]], now: datetime) -> list[bool]:
-    """:func:`resolve` for many pairs of letter id and token, in five statements; the answers in order."""
-    query = (
-        sa.select(letters.id, letters.service, letters.order_key)
-        .where(letters.id.in_({letter_id for letter_id, _ in told}), letters.state.in_(UNSETTLED))
-        .with_for_update()
-    )
-    unsettled = connection.execute(query).all()
+def resolve_many(connection: sa.Connection, told: Sequence[tuple[str, str]], now: datetime) -> Resolved:
+    """:func:`resolve` for many pairs of letter id and token, in four statements."""
+    ids = list({letter_id for letter_id, _ in told})
+    # All that is needed of them at once: to find two hundred rows by their keys costs more than to read them.
+    rows = connection.execute(_UNSETTLED_OF, {"ids": ids, "now": now}).all()
+    unsettled = {row.id: row for row in rows if row.state in UNSETTLED}
     if unsettled:
-        connection.execute(
-            sa.update(dead_letters)
-            .where(letters.id.in_([row.id for row in unsettled]))
-            .values(state=State.RESOLVED, settled_at=now, reason=None, **_OUT_OF_FLIGHT)
-        )
-        ledger.settled(connection, sorted(row.id for row in unsettled), State.RESOLVED)
-    for service, key in {(row.service, row.order_key) for row in unsettled if row.order_key is not None}:
+        connection.execute(_RESOLVE, {"ids": list(unsettled), "now": now})
+        ledger.settled(connection, [row.service for row in unsettled.values()], State.RESOLVED)
+    for service, key in {(row.service, row.order_key) for row in unsettled.values() if row.order_key}:
         ordering.wake(connection, service, key)
-    open_yet = {row.id for row in unsettled}
-    won = []
-    for letter_id, _ in told:  # of two that tell the same letter, the first one settles it
-        won.append(letter_id in open_yet)
-        open_yet.discard(letter_id)
-    for outcome, first in ((AttemptOutcome.SUCCEEDED, True), (AttemptOutcome.SUCCEEDED_AGAIN, False)):
-        tokens = [token for (_, token), was_first in zip(told, won, strict=True) if was_first is first]
-        end_attempts(connection, tokens, now, outcome)
-    return won
+    found = Resolved([], [], [], [])
+    first, again = list[str](), list[str]()
+    for letter_id, token in told:
+        row = unsettled.pop(letter_id, None)  # of two that tell the same letter, the first one settles it
+        found.won.append(row is not None)
+        (again if row is None else first).append(token)
+        if row is None:
+            continue
+        found.ids.append(letter_id)
+        if row.lease_token == token and row.took is not None:
+            found.took.append((row.service, int(row.took)))
+        else:
+            found.unmeasured.append(token)
+    end_attempts(connection, first, now, AttemptOutcome.SUCCEEDED)
+    end_attempts(connection, again, now, AttemptOutcome.SUCCEEDED_AGAIN)
+    return found
 
 
 def current(connection: sa.Connection, letter_id: str, token: str) -> Letter | None:
@@ -262,6 +278,31 @@ def amendable(connection: sa.Connection, letter_id: str, token: str) -> Letter |
 
 _OUT_OF_FLIGHT: Mapping[str, None] = dict.fromkeys(
     ("lease_token", "lease_owner", "lease_until", "deadline", "inflight_key")
+)
+
+_IDS = letters.id.in_(sa.bindparam("ids", expanding=True))
+_UNSETTLED_OF = (
+    # Which of them are settled is seen here, not asked for: for a condition on the state a planner would
+    # weigh every index that begins with it, for each id.
+    sa.select(
+        letters.id,
+        letters.state,
+        letters.service,
+        letters.order_key,
+        letters.lease_token,
+        microseconds_between(
+            sa.func.coalesce(attempts.dispatched_at, attempts.leased_at),
+            sa.bindparam("now", type_=letters.settled_at.type),
+        ).label("took"),
+    )
+    .outerjoin(dead_letter_attempts, attempts.token == letters.lease_token)
+    .where(_IDS)
+    .with_for_update()
+)
+_RESOLVE = (
+    sa.update(dead_letters)
+    .where(_IDS)
+    .values(state=State.RESOLVED, settled_at=sa.bindparam("now"), reason=None, **_OUT_OF_FLIGHT)
 )
 
 
@@ -348,17 +389,26 @@ def end_attempts(
 
 def overdue(connection: sa.Connection, now: datetime, limit: int) -> list[Letter]:
     """Letters in flight whose lease or deadline has passed, locked for the caller."""
-    late = []
-    for state, column in ((State.LEASED, letters.lease_until), (State.DISPATCHED, letters.deadline)):
-        query = (
-            sa.select(dead_letters)
-            .where(letters.state == state, column <= now)
-            .order_by(column)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        late += [letter_of(row) for row in connection.execute(query).mappings()]
-    return late
+    every = sa.select(dead_letters).limit(limit).with_for_update(skip_locked=True)
+    # As many are leased as workers have in hand, so all of them are looked at; dispatched may be a million.
+    leased = every.where(letters.state == State.LEASED, letters.lease_until <= now).order_by(letters.id)
+    dispatched = past_deadline(every, now)
+    late = [row for query in (leased, dispatched) for row in connection.execute(query).mappings()]
+    return [letter_of(row) for row in late]
+
+
+def past_deadline(query: sa.Select[Any], now: datetime) -> sa.Select[Any]:
+    """Those dispatched letters whose deadline has passed, the longest overdue first.
+
+    By that index: another would have to be sorted, and a sort locks all that it reads.
+    """
+    index = next(f"FORCE INDEX ({i.name})" for i in dead_letters.indexes if i.columns.keys() == ["deadline"])
+    return (
+        query.where(letters.state == State.DISPATCHED, letters.deadline <= now)
+        .order_by(letters.deadline)
+        .with_hint(dead_letters, index, "mysql")
+        .with_hint(dead_letters, index, "mariadb")
+    )
 
 
 def locked(connection: sa.Connection, letter_id: str) -> Letter | None:
@@ -397,61 +447,15 @@ def read(connection: sa.Connection, letter_id: str) -> tuple[Letter, Body, list[
     return letter_of(row), body_of(row), [Attempt(**line) for line in history]
 
 
-def page(
-    connection: sa.Connection,
-    *,
-    state: State | None,
-    service: str | None,
-    message_type: str | None,
-    limit: int,
-    before: str | None,
-) -> list[Letter]:
-    """Newest first; ``before`` is the last id of the page before (keyset paging, no OFFSET)."""
-    query = sa.select(dead_letters).order_by(letters.id.desc()).limit(limit)
-    for column, value in (
-        (letters.state, state),
-        (letters.service, service),
-        (letters.message_type, message_type),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    if before is not None:
-        query = query.where(letters.id < before)
-    return [letter_of(row) for row in connection.execute(query).mappings()]
-
-
-def counts(connection: sa.Connection) -> dict[str, int]:
-    """How many letters are in each state; every state is named, empty ones too."""
-    found = connection.execute(sa.select(letters.state, sa.func.count()).group_by(letters.state))
-    return {**dict.fromkeys((s.value for s in State), 0), **{row[0]: row[1] for row in found}}
-
-
-def oldest_unsettled(connection: sa.Connection) -> datetime | None:
-    query = sa.select(sa.func.min(letters.first_failed_at)).where(letters.state.in_(UNSETTLED))
-    oldest: datetime | None = connection.execute(query).scalar()
-    return oldest
-
-
-def flow(connection: sa.Connection, since: datetime, until: datetime) -> dict[str, int]:
-    """Captured events, and letters settled, within [since, until)."""
-    captured = connection.execute(
-        sa.select(sa.func.count())
-        .select_from(capture_events)
-        .where(capture_events.c.received_at >= since, capture_events.c.received_at < until)
-    ).scalar_one()
-    settled = connection.execute(
-        sa.select(letters.state, sa.func.count())
-        .where(letters.state.in_(SETTLED), letters.settled_at >= since, letters.settled_at < until)
-        .group_by(letters.state)
-    )
-    return {"captured": captured, "resolved": 0, "discarded": 0, **{row[0]: row[1] for row in settled}}
-
-
 def letter_of(row: Any) -> Letter:
     values = {name: row[name] for name in _LETTER}
     values["state"] = State(values["state"])
     values["failure_class"] = FailureClass(values["failure_class"])
-    return Letter(**values)
+    letter = object.__new__(Letter)
+    letter.__dict__.update(
+        values
+    )  # a frozen dataclass sets its 48 fields one by one; that is dearer than the row
+    return letter
 
 
 def body_of(row: Any) -> Body:

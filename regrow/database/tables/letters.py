@@ -75,10 +75,12 @@ dead_letters = Table(
     Index(None, "service", "state", "rank", "id"),
     Index(None, "service", "order_key", "id"),
     Index(None, "state", "useful_until"),
-    Index(None, "state", "lease_until"),
-    Index(None, "state", "deadline"),
     Index(None, "state", "settled_at"),
+    Index(None, "deadline"),  # null unless it is dispatched
+    # What lists go by. Each index with the state is written at every step of a letter, so there are few.
+    Index(None, "state", "id"),
     Index(None, "service", "state", "id"),
+    Index(None, "message_type", "id"),
 )
 
 dead_letter_bodies = Table(
