@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from regrow.database.tables import dead_letter_attempts, dead_letter_bodies, dead_letters
 from regrow.dead_letters import ordering, rules
 from regrow.dead_letters.rules import PENALTY, State
-from regrow.dead_letters.store import Body, Leased, Letter, body_of, letter_of, past_deadline
+from regrow.dead_letters.store import Addressed, Body, Leased, Letter, addressed_of, letter_of, past_deadline
 
 letters = dead_letters.c
 attempts = dead_letter_attempts.c
@@ -90,13 +90,14 @@ def lease_one(
     return _take(connection, connection.execute(query).all(), owner, now, seconds)
 
 
-_KNOWN = ("state", "lease_token", "lease_owner", "lease_until", "deadline", "settled_at")
-"""What is so of every letter that may be leased, or is written by the lease: it need not be read."""
+_WRITTEN = ("lease_token", "lease_owner", "lease_until")
+_ADDRESS = tuple(name for name in Addressed.__dataclass_fields__ if name not in _WRITTEN)
 _COLUMNS = (
-    *(letters[name] for name in Letter.__dataclass_fields__ if name not in _KNOWN),
+    *(letters[name] for name in _ADDRESS),
     *(dead_letter_bodies.c[name] for name in Body.__dataclass_fields__),
+    letters.crashes,
+    letters.order_key,
 )
-_READ = tuple(column.name for column in _COLUMNS)
 _PENDING = (
     sa.select(*_COLUMNS)
     .join_from(dead_letters, dead_letter_bodies, dead_letter_bodies.c.letter_id == letters.id)
@@ -119,18 +120,15 @@ def _take(
     lease = {"ids": ids, "batch": f"{batch}-", "owner": owner, "until": until}
     connection.execute(_ATTEMPTS, {**lease, "now": now})
     connection.execute(_LEASE, lease)
-    written: dict[str, Any] = {
-        "lease_owner": owner,
-        "lease_until": until,
-        "deadline": None,
-        "settled_at": None,
-    }
+    written = {"lease_owner": owner, "lease_until": until}
     return [
         Leased(
-            letter_of({**row, **written, "state": State.LEASED, "lease_token": _token(batch, row["id"])}),
-            body_of(row),
+            addressed_of(
+                {**dict(zip(_ADDRESS, row, strict=False)), **written, "lease_token": _token(batch, row.id)}
+            ),
+            Body(row.content_type, row.content_encoding, row.headers, row.body),
         )
-        for row in (dict(zip(_READ, values, strict=True)) for values in due)
+        for row in due
     ]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from regrow.dead_letters.home import attempt_reference
-from regrow.dead_letters.store import Body, Leased, Letter
+from regrow.dead_letters.store import Addressed, Body, Leased
 
 Settled = Literal["outcome", "publish", "return"]
 
@@ -31,7 +31,7 @@ class Place:
 class Outbound:
     """A letter on its way home, in the attempt that ``token`` stands for."""
 
-    letter: Letter
+    letter: Addressed
     body: Body
     token: str
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -33,18 +33,18 @@ ORIGIN = (
 )
 """Where a message came from, by column: the same names in a capture, a row and a letter."""
 
+T = TypeVar("T")
+
 letters = dead_letters.c
 attempts = dead_letter_attempts.c
 
 
-@dataclass(frozen=True)
-class Letter:
-    """One row of ``dead_letters``. Times are aware UTC."""
+@dataclass(frozen=True, kw_only=True)
+class Addressed:
+    """What of a letter is needed to send it home: half of its row. Times are aware UTC."""
 
     id: str
     idempotency_key: str
-    generation: int
-    state: State
     service: str
     message_type: str
     task: str | None
@@ -53,24 +53,34 @@ class Letter:
     confirm: str
     error_class: str
     error_message: str
+    attempts: int
+    first_failed_at: datetime
+    lease_token: str | None
+    lease_owner: str | None
+    lease_until: datetime | None
+    exchange: str | None = None
+    routing_key: str | None = None
+    broker: str | None = None
+    data_key: str | None = None
+    erased_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter(Addressed):
+    """One row of ``dead_letters``."""
+
+    generation: int
+    state: State
     traceback: str | None
     fingerprint: str
     reason: str | None
     seen: int
-    attempts: int
     max_retries: int
     due_at: datetime
-    lease_token: str | None
-    lease_owner: str | None
-    lease_until: datetime | None
     deadline: datetime | None
-    first_failed_at: datetime
     last_failed_at: datetime
     settled_at: datetime | None
     created_at: datetime
-    exchange: str | None = None
-    routing_key: str | None = None
-    broker: str | None = None
     correlation_id: str | None = None
     traceparent: str | None = None
     code_version: str | None = None
@@ -83,10 +93,8 @@ class Letter:
     crashes: int = 0
     useful_until: datetime | None = None
     order_key: str | None = None
-    data_key: str | None = None
     subject: str = ""
     digest: str | None = None
-    erased_at: datetime | None = None
 
     def age(self, now: datetime) -> float:
         """Seconds since we have it."""
@@ -141,7 +149,7 @@ class Newest:
 
 @dataclass(frozen=True)
 class Leased:
-    letter: Letter
+    letter: Addressed
     body: Body
 
     @property
@@ -451,11 +459,19 @@ def letter_of(row: Any) -> Letter:
     values = {name: row[name] for name in _LETTER}
     values["state"] = State(values["state"])
     values["failure_class"] = FailureClass(values["failure_class"])
-    letter = object.__new__(Letter)
-    letter.__dict__.update(
-        values
-    )  # a frozen dataclass sets its 48 fields one by one; that is dearer than the row
-    return letter
+    return _made(Letter, values)
+
+
+def addressed_of(values: Mapping[str, Any]) -> Addressed:
+    """``values``: one for each field."""
+    return _made(Addressed, values)
+
+
+def _made(kind: type[T], values: Mapping[str, Any]) -> T:
+    """A frozen dataclass sets its fields one by one: for 46 of them that is dearer than to read the row."""
+    made = object.__new__(kind)
+    made.__dict__.update(values)
+    return made
 
 
 def body_of(row: Any) -> Body:

@@ -126,12 +126,19 @@ def opened(engine: Engine, leased: Leased) -> Leased:
 
     KeyUnavailableError: later, when its key is there. RouteError: never, it was erased or changed.
     """
-    if leased.letter.data_key is None:
+    letter, body = leased.letter, leased.body
+    if letter.data_key is None:
         return leased
-    letter, body, _ = open_letter(engine, leased.letter, leased.body, ())
-    if letter.erased_at is not None:
+    with engine.database.snapshot() as connection:
+        found = data_keys.by_ids(connection, {letter.data_key})
+    seal = _seal_of(engine, found.get(letter.data_key), letter.id)
+    if seal is None or letter.erased_at is not None:
         raise RouteError("what this letter said was erased")
-    return Leased(letter, body)
+    try:
+        error = seal.open_text("error_message", letter.error_message)
+        return Leased(replace(letter, error_message=error), _opened_body(seal, body))
+    except SealBrokenError as broken:
+        raise _changed(letter.id) from broken
 
 
 def open_letter(
@@ -154,9 +161,11 @@ def open_letter(
             tuple(_opened_attempt(one, seals) for one in attempts),
         )
     except SealBrokenError as error:
-        raise RouteError(
-            f"letter {letter.id} was changed after it was sealed; it cannot be trusted"
-        ) from error
+        raise _changed(letter.id) from error
+
+
+def _changed(letter_id: str) -> RouteError:
+    return RouteError(f"letter {letter_id} was changed after it was sealed; it cannot be trusted")
 
 
 def _opened(
@@ -179,12 +188,13 @@ def _opened(
             error_message=seal.open_text("error_message", letter.error_message),
             traceback=None if trace is None else seal.open_text("traceback", trace),
         ),
-        replace(
-            body,
-            body=seal.open("body", body.body),
-            headers=json.loads(seal.open_text("headers", body.headers[_HEADERS])),
-        ),
+        _opened_body(seal, body),
     )
+
+
+def _opened_body(seal: Seal, body: Body) -> Body:
+    headers = json.loads(seal.open_text("headers", body.headers[_HEADERS]))
+    return replace(body, body=seal.open("body", body.body), headers=headers)
 
 
 def _opened_attempt(attempt: Attempt, seals: Mapping[str, Seal | None]) -> Attempt:

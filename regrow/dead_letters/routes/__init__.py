@@ -11,7 +11,7 @@ from regrow.dead_letters.routes.brokers import BROKER, declared_broker
 from regrow.dead_letters.routes.celery_task import CeleryTask
 from regrow.dead_letters.routes.handler import HandlerCall, unloadable
 from regrow.dead_letters.routes.webhook import Webhook
-from regrow.dead_letters.store import Letter
+from regrow.dead_letters.store import Addressed
 from regrow.engine import Engine
 from regrow.errors import RouteError
 from regrow.settings.routes import AmqpRoute, CeleryRoute, HandlerRoute, WebhookRoute
@@ -19,7 +19,7 @@ from regrow.settings.routes import AmqpRoute, CeleryRoute, HandlerRoute, Webhook
 __all__ = ["BROKER", "find", "unloadable"]
 
 
-def find(engine: Engine, letter: Letter) -> Route:
+def find(engine: Engine, letter: Addressed) -> Route:
     """The way home of a letter: what is declared for its message type, else where it came from.
 
     RouteError, with how to declare one, when there is none.
@@ -36,18 +36,18 @@ def find(engine: Engine, letter: Letter) -> Route:
     return _where_it_came_from(engine, letter)
 
 
-def _declared_task(engine: Engine, declared: CeleryRoute, letter: Letter) -> CeleryTask:
+def _declared_task(engine: Engine, declared: CeleryRoute, letter: Addressed) -> CeleryTask:
     # On another broker nobody may tell the outcome; whoever knows better says confirm = "outcome".
     otherwise = "publish" if declared.broker else _said(letter)
     home = Home(declared.queue, declared.task)
     return CeleryTask(engine, home, declared.confirm or otherwise, declared.broker)
 
 
-def _said(letter: Letter) -> Literal["outcome", "publish"]:
+def _said(letter: Addressed) -> Literal["outcome", "publish"]:
     return "publish" if letter.confirm == "publish" else "outcome"
 
 
-def _where_it_came_from(engine: Engine, letter: Letter) -> Route:
+def _where_it_came_from(engine: Engine, letter: Addressed) -> Route:
     if letter.task:
         home = Home(letter.queue or "celery", letter.task)
         return CeleryTask(engine, home, _said(letter), declared_broker(engine, letter.broker))

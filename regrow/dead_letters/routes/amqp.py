@@ -9,7 +9,7 @@ from regrow.dead_letters.home import Raw
 from regrow.dead_letters.posting import Posting, posting_of, sent_headers
 from regrow.dead_letters.route import Outbound, Place
 from regrow.dead_letters.routes.brokers import breaker_of, declared_broker
-from regrow.dead_letters.store import Letter
+from regrow.dead_letters.store import Addressed
 from regrow.engine import Engine
 from regrow.errors import RouteError
 from regrow.settings.routes import AmqpRoute
@@ -58,7 +58,7 @@ class Publication:
         """Whether it is routed the broker says when it is sent."""
 
 
-def back_to_its_queue(engine: Engine, letter: Letter) -> Publication | None:
+def back_to_its_queue(engine: Engine, letter: Addressed) -> Publication | None:
     """The queue that the message died in, for one that a broker's dead-letter queue told us of.
 
     Not its exchange: that would deliver it again to every other queue bound there, whose consumers have done
@@ -69,7 +69,7 @@ def back_to_its_queue(engine: Engine, letter: Letter) -> Publication | None:
     return Publication(engine, declared_broker(engine, letter.broker), "", letter.queue)
 
 
-def as_declared(engine: Engine, declared: AmqpRoute, letter: Letter) -> Publication:
+def as_declared(engine: Engine, declared: AmqpRoute, letter: Addressed) -> Publication:
     """What the route says, completed by where the message was published at first."""
     exchange = letter.exchange if declared.exchange is None else declared.exchange
     key = letter.routing_key if declared.routing_key is None else declared.routing_key
