@@ -62,6 +62,7 @@ def _found(rates: dict[str, float], bench: Bench) -> list[Reach]:
         Reach("letters_capture_to_noop_ratio", rates[CAPTURE] / rates[NOOP], ">=", 0.6),
         Reach("letters_bookkeeping_per_second", rates[BOOKKEEPING], ">=", 5_000),
         Reach("letters_bookkeeping_2_workers_per_second", rates[BOOKKEEPING_2], ">=", 5_000),
+        Reach("letters_bookkeeping_to_bare_driver_ratio", rates[BOOKKEEPING_2] / rates[BARE_2], ">=", 0.6),
     ]
     if BALDUR in rates:
         found.append(
@@ -75,6 +76,7 @@ CAPTURE_MANY = "capture_many"
 CAPTURE_MANY_2 = "capture_many, 2 workers"
 BOOKKEEPING = "lease + settle, 1 worker"
 BOOKKEEPING_2 = "lease + settle, 2 workers"
+BARE_2 = "the same rows by the driver alone, 2 workers"
 NOOP = "Celery, a task that does nothing, -c 2"
 CAPTURE = "capture by task, -c 2"
 BALDUR = "baldur-framework, create + acquire + complete"
@@ -116,6 +118,7 @@ class Bench:
         runs[CAPTURE_MANY_2] = lambda: self.capture_many(2)
         runs[BOOKKEEPING] = self.bookkeeping(1)
         runs[BOOKKEEPING_2] = self.bookkeeping(2)
+        runs[BARE_2] = self.bookkeeping(2, "bare_bookkeeping")
         runs[NOOP] = self.through_celery("benchmarks.peers.noop", "noop", "noop")
         runs[CAPTURE] = self.through_celery("worker", "regrow.dead_letters.capture", "regrow.capture")
         for name, keeper in ((BALDUR, "baldur"), (RQ, "rq_requeue")):
@@ -159,8 +162,8 @@ class Bench:
 
         return run
 
-    def bookkeeping(self, workers: int) -> Callable[[], float]:
-        keepers = [self.keeper("bookkeeping") for _ in range(workers)]
+    def bookkeeping(self, workers: int, name: str = "bookkeeping") -> Callable[[], float]:
+        keepers = [self.keeper(name) for _ in range(workers)]
 
         def run() -> float:
             self._stock(MANY * workers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -68,6 +69,76 @@ def bookkeeping(_url: str) -> Work:
         return time.perf_counter() - began, done
 
     return work
+
+
+def bare_bookkeeping(_url: str) -> Work:
+    """The floor of :func:`bookkeeping`: its rows changed by the driver alone, in the fewest statements. It fences
+    nothing off, tells no log and no counter, and trusts that nobody else settles what it has leased."""
+    import pymysql
+    from sqlalchemy.engine import make_url
+
+    url = make_url(os.environ["REGROW_DATABASE_URL"])
+    connection = pymysql.connect(host=url.host, port=url.port, user=url.username, database=url.database)
+    cursor = connection.cursor()
+    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+
+    def lease() -> list[tuple[str, str]]:
+        batch = f"{secrets.token_hex(9)}-"
+        cursor.execute(_BARE["candidates"])
+        ids = [row[0] for row in cursor.fetchall()]
+        if ids:
+            cursor.execute(_BARE["attempts"], (batch, ids))
+            cursor.execute(_BARE["lease"], (batch, ids))
+        connection.commit()
+        return [(one, batch + one[19:]) for one in ids]
+
+    def settle(leased: list[tuple[str, str]]) -> None:
+        ids, tokens = zip(*leased, strict=True)
+        cursor.execute(_BARE["locked"], (ids,))
+        cursor.fetchall()
+        cursor.execute(_BARE["resolve"], (ids,))
+        cursor.execute(_BARE["end"], (tokens,))
+        cursor.execute(_BARE["book"], (len(ids),))
+        connection.commit()
+
+    def work(count: int) -> tuple[float, int]:
+        done, began = 0, time.perf_counter()
+        while done < count and (leased := lease()):
+            settle(leased)
+            done += len(leased)
+        return time.perf_counter() - began, done
+
+    return work
+
+
+_BARE = {
+    "candidates": (
+        "SELECT STRAIGHT_JOIN l.id, l.task, l.queue, b.headers, b.body FROM dead_letters l"
+        " FORCE INDEX (ix_dead_letters_service_state_rank_id)"
+        " JOIN dead_letter_bodies b ON b.letter_id = l.id WHERE l.service = 'bank' AND l.state = 'pending'"
+        " AND l.`rank` <= UTC_TIMESTAMP() ORDER BY l.`rank`, l.id LIMIT 200 FOR UPDATE SKIP LOCKED"
+    ),
+    "attempts": (
+        "INSERT INTO dead_letter_attempts (token, letter_id, owner, leased_at, service)"
+        " SELECT CONCAT(%s, SUBSTR(id, 20)), id, 'bench', UTC_TIMESTAMP(6), service"
+        " FROM dead_letters WHERE id IN %s"
+    ),
+    "lease": (
+        "UPDATE dead_letters SET state = 'leased', lease_token = CONCAT(%s, SUBSTR(id, 20)),"
+        " lease_owner = 'bench', lease_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND WHERE id IN %s"
+    ),
+    "locked": "SELECT id, state FROM dead_letters WHERE id IN %s FOR UPDATE",
+    "resolve": (
+        "UPDATE dead_letters SET state = 'resolved', settled_at = UTC_TIMESTAMP(6),"
+        " lease_token = NULL, lease_owner = NULL, lease_until = NULL WHERE id IN %s"
+    ),
+    "end": (
+        "UPDATE dead_letter_attempts SET ended_at = UTC_TIMESTAMP(6), outcome = 'succeeded' WHERE token IN %s"
+    ),
+    "book": (
+        "INSERT INTO ledger_deltas (service, accepted, resolved, discarded, purged) VALUES ('bank', 0, %s, 0, 0)"
+    ),
+}
 
 
 def _engine():
@@ -136,6 +207,7 @@ def rq_requeue(url: str) -> Work:
 KEEPERS = {
     "capture_many": capture_many,
     "bookkeeping": bookkeeping,
+    "bare_bookkeeping": bare_bookkeeping,
     "baldur": baldur,
     "rq_requeue": rq_requeue,
 }
