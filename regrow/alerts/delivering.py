@@ -19,11 +19,14 @@ from regrow import counters
 from regrow.alerts import channels
 from regrow.alerts.store import Alerts, Taken
 from regrow.engine import Engine
+from regrow.ids import uuid7
 from regrow.settings.alerts import ChannelSettings
+from regrow.tallies import field_of
 
 logger = structlog.get_logger(__name__)
 
-_LANES = 8
+_LANES = 32
+"""Channels that are told at the same time; further ones take their turn, those that wait longest first."""
 _FIRST_PAUSE = 15.0
 
 
@@ -50,6 +53,11 @@ def _lane(engine: Engine, store: Alerts, channel: str, until: float) -> Counter[
     chosen = engine.settings.alerts.channels.get(channel)
     if chosen is not None and not chosen.enabled:
         return counts
+    folded = store.fold(channel, engine.settings.alerts.fold_above, engine.clock(), uuid7)
+    if folded:
+        logger.warning("alert.folded", channel=channel, notices=folded)
+        labels = {"channel": channel, "outcome": "folded"}
+        counters.add_up(engine, {field_of("alert_notices_total", labels): folded})
     while time.monotonic() < until:
         now = engine.clock()
         lease = now + timedelta(seconds=engine.settings.alerts.lease)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from regrow.incidents.model import SEVERITIES, Severity
 
 Status = Literal["pending", "firing", "resolved"]
-NoticeKind = Literal["firing", "escalation", "repeat", "flapping", "resolved", "test"]
+NoticeKind = Literal["firing", "escalation", "repeat", "flapping", "resolved", "test", "digest"]
 
 ANY = "*"
 """The subject of a rule that could not look at all."""

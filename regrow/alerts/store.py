@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from regrow import audit
+from regrow.alerts import outbox
 from regrow.alerts.model import Alert, Notice, Reason, Silence, Status
 from regrow.alerts.rules import Decided, Key
 from regrow.audit import Act
@@ -41,7 +43,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Sent:
-    """A notice as it is kept. ``status``: waiting, sent or refused."""
+    """A notice as it is kept. ``status``: waiting, sent, refused, or folded into a digest."""
 
     id: int
     notice: Notice
@@ -172,7 +174,7 @@ class Alerts:
         """Put notices that belong to no look, such as tests, into the outbox."""
 
         def work(connection: sa.Connection) -> None:
-            upserts.add_new(connection, alert_notices, [_notice_row(notice) for notice in notices])
+            upserts.add_new(connection, alert_notices, [outbox.row_of(notice) for notice in notices])
             audit.keep(connection, act)
 
         with errors():
@@ -181,24 +183,39 @@ class Alerts:
     # The outbox
 
     def channels(self) -> list[str]:
-        """Channels with something that waits."""
-        query = sa.select(alert_notices.c.channel).where(alert_notices.c.status == "waiting").distinct()
+        """Channels with something that waits, whose oldest notice is the oldest first."""
+        query = (
+            sa.select(alert_notices.c.channel)
+            .where(alert_notices.c.status == "waiting")
+            .group_by(alert_notices.c.channel)
+            .order_by(sa.func.min(alert_notices.c.id))
+        )
         with errors(), self._database.snapshot() as connection:
-            return sorted(connection.execute(query).scalars())
+            return list(connection.execute(query).scalars())
+
+    def fold(self, channel: str, above: int, now: datetime, new_id: Callable[[datetime], str]) -> int:
+        """When more than ``above`` notices wait and the first is due: fold what need not be told by itself.
+
+        How many were folded. They stay, with the status ``folded``, and one digest tells of them.
+        """
+        folded, after = 0, 0
+        with errors():
+            while True:
+                some, last = self._database.run(partial(outbox.fold, channel, above, now, new_id, after))
+                folded += some
+                if last is None:
+                    return folded
+                after = last
 
     def take(self, channel: str, now: datetime, until: datetime, token: str) -> Taken | None:
         """Lease the oldest notice of a channel; None when there is none, or it is not due, or another's.
 
         Those behind it wait: a channel tells things in their order.
         """
-        where = sa.and_(alert_notices.c.status == "waiting", alert_notices.c.channel == channel)
-        head = sa.select(alert_notices).where(where).order_by(alert_notices.c.id).limit(1)
 
         def work(connection: sa.Connection) -> Taken | None:
-            row = connection.execute(head.with_for_update()).mappings().one_or_none()
-            if row is None or row["due_at"] > now:
-                return None
-            if row["lease_until"] is not None and row["lease_until"] > now:
+            row = outbox.head(connection, channel, now)
+            if row is None:
                 return None
             leased = {"lease_token": token, "lease_until": until, "attempts": row["attempts"] + 1}
             connection.execute(sa.update(alert_notices).where(alert_notices.c.id == row["id"]).values(leased))
@@ -241,12 +258,16 @@ class Alerts:
         with errors():
             while went := self._database.run(work):
                 total += went
-            self._database.run(
-                lambda connection: connection.execute(
-                    sa.delete(alert_silences).where(alert_silences.c.ends < before)
-                )
-            )
+            self._database.run(partial(_prune_rest, before))
         return total
+
+
+def _prune_rest(before: datetime, connection: sa.Connection) -> None:
+    """Silences, and notices that are of no alert."""
+    connection.execute(sa.delete(alert_silences).where(alert_silences.c.ends < before))
+    c = alert_notices.c
+    settled = sa.and_(c.at < before, c.kind.in_(("test", "digest")), c.status != "waiting")
+    connection.execute(sa.delete(alert_notices).where(settled))
 
 
 @contextmanager
@@ -278,7 +299,7 @@ def _write(connection: sa.Connection, before: Mapping[Key, Alert], decided: Deci
     for key, alert in decided.alerts.items():
         if alert != before.get(key) or key in decided.reasons:
             _put(connection, alert, tuple(decided.reasons.get(key, ())))
-    upserts.add_new(connection, alert_notices, [_notice_row(notice) for notice in decided.notices])
+    upserts.add_new(connection, alert_notices, [outbox.row_of(notice) for notice in decided.notices])
 
 
 def _put(connection: sa.Connection, alert: Alert, reasons: Sequence[Reason]) -> None:
@@ -310,20 +331,6 @@ def alert_of(row: Any) -> Alert:
     """The alert that a row of the table is."""
     told = {name: row[name] for name in _NAMES}
     return Alert(**{**told, "reached": tuple(row["reached"])})
-
-
-def _notice_row(notice: Notice) -> dict[str, Any]:
-    return {
-        **asdict(notice),
-        "body": dict(notice.body),
-        "status": "waiting",
-        "due_at": notice.at,
-        "attempts": 0,
-        "lease_token": None,
-        "lease_until": None,
-        "settled_at": None,
-        "error": None,
-    }
 
 
 def _notice(row: Any) -> Notice:

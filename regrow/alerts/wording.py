@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from regrow.alerts.folding import summary
 from regrow.alerts.model import Notice
 
 _LONGEST = 1_000
@@ -21,6 +22,7 @@ def title(notice: Notice) -> str:
         "flapping": "flapping: ",
         "resolved": "resolved: ",
         "test": "test: ",
+        "digest": "digest: ",
     }.get(notice.kind, "")
     subject = "" if body["subject"] in {"", "*"} else f" {body['subject']}"
     return plain(f"[{body['severity']}] {word}{body['rule']}{subject}: {body['message']}", 200)
@@ -30,6 +32,8 @@ def lines(notice: Notice) -> list[str]:
     """What there is to tell, a fact a line."""
     body = notice.body
     told = [plain(body["message"])]
+    if notice.kind == "digest":
+        return [*told, *map(plain, summary(body)), f"since: {_moment(body['since'])}"]
     if body.get("others"):
         told.append(f"and {body['others']} more of the same")
     told += [f"rule: {body['rule']}", f"of: {plain(body['subject'])}", f"severity: {body['severity']}"]

@@ -163,6 +163,8 @@ class AlertSettings(Section):
     """A notice that a worker took and did not settle is another's after this; above every `timeout`."""
     longest_pause: Seconds
     """Between two tries of a channel that does not answer; the first is 15 s, each further one twice that."""
+    fold_above: Annotated[int, Field(ge=1)]
+    """When more notices than these wait for a channel, what is past is told in one digest."""
     retention_days: Annotated[int, Field(ge=1)]
     """How long alerts that are over are kept, with their notices."""
     rules: dict[RuleName, RuleSettings]

@@ -28,6 +28,7 @@ def send(chosen: AppriseChannel, notice: Notice) -> None:
     for number, url in enumerate(chosen.urls, 1):
         if not teller.add(url.get_secret_value()):
             raise ChannelAwayError(f"Apprise does not understand address {number}")
-    kind = "success" if notice.kind == "resolved" else _TYPES[notice.body["severity"]]
+    past = {"resolved": "success", "digest": "info"}
+    kind = past.get(notice.kind, _TYPES[notice.body["severity"]])
     if not teller.notify(title=title(notice), body=text(notice), notify_type=kind):
         raise ChannelAwayError("Apprise could not tell all of its addresses")

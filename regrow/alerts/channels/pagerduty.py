@@ -33,7 +33,8 @@ def event(notice: Notice, routing_key: str) -> dict[str, Any]:
         "payload": {
             "summary": plain(title(notice), _LONGEST_SUMMARY),
             "source": socket.gethostname(),
-            "severity": _SEVERITY[body["severity"]],
+            # A digest is of what is past: nobody is called for that.
+            "severity": "info" if notice.kind == "digest" else _SEVERITY[body["severity"]],
             "timestamp": body["at"],
             "component": plain(body["subject"], 255),
             "class": body["rule"],
