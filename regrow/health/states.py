@@ -24,7 +24,7 @@ from regrow.database.tables import check_changes, check_states
 from regrow.database.upserts import add_new, put
 from regrow.health.rules import STATUSES, Result
 from regrow.health.status import KINDS, Change, State
-from regrow.health.store import database_errors, insert_results, redis_errors
+from regrow.health.store import compact, database_errors, insert_results, redis_errors
 
 STATES = "regrow:{health}:states"
 UNTOLD = "regrow:{health}:untold"
@@ -207,7 +207,7 @@ def _texts(states: Iterable[State]) -> dict[Any, Any]:
 def _state_to_json(state: State) -> str:
     row = _state_row(state)
     times = {name: row[name].isoformat() for name in ("since", "at")}
-    return json.dumps({**row, **times}, separators=(",", ":"))
+    return compact({**row, **times})
 
 
 def _state_from_json(text: str) -> State | None:
@@ -223,7 +223,7 @@ def _state_from_json(text: str) -> State | None:
 def _change_to_json(change: Change) -> str:
     row = _change_row(change)
     times = {name: row[name].isoformat() for name in ("at", "began_at")}
-    return json.dumps({**row, **times}, separators=(",", ":"))
+    return compact({**row, **times})
 
 
 def change_from_json(text: str) -> Change | None:

@@ -194,7 +194,11 @@ def _to_json(result: Result) -> str:
         "data": dict(result.data),
         **({"maintenance": result.maintenance} if result.maintenance else {}),
     }
-    return json.dumps(fields, separators=(",", ":"))
+    return compact(fields)
+
+
+compact = json.JSONEncoder(separators=(",", ":")).encode
+"""Short JSON. ``json.dumps`` makes an encoder for each value that is written otherwise than by default."""
 
 
 def _from_json(text: str) -> Result | None:
