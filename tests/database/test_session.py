@@ -225,3 +225,16 @@ def test_an_error_tells_no_values(database: Database) -> None:
     with pytest.raises(sa.exc.DBAPIError) as caught, database.transaction() as connection:
         connection.execute(sa.text("INSERT INTO nowhere VALUES (:secret)"), {"secret": "hunter2"})
     assert "hunter2" not in str(caught.value)
+
+
+def test_times_of_mariadb_are_read_with_their_microseconds_and_zero_dates_as_text(mysql_url: str) -> None:
+    database = Database(mysql_url)
+    whole, exact, none, zero = (
+        f"CAST({text} AS DATETIME(6))"
+        for text in ("'2026-05-04 03:02:01'", "'2026-05-04 03:02:01.000002'", "NULL", "'0000-00-00 00:00:00'")
+    )
+    with database.snapshot() as connection:
+        row = connection.exec_driver_sql(f"SELECT {whole}, {exact}, {none}, {zero}").one()
+    assert row[:3] == (datetime(2026, 5, 4, 3, 2, 1), datetime(2026, 5, 4, 3, 2, 1, 2), None)  # noqa: DTZ001
+    assert row[3] is None or str(row[3]).startswith("0000-00-00")
+    database.close()
