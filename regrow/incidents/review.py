@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from regrow.incidents.model import Event, Incident, Member, name_of
-
-BUDGET_DAYS = 30
+from regrow.slo.budget import Cost
 
 
 def review(
     incident: Incident,
     members: tuple[Member, ...],
     timeline: tuple[Event, ...],
-    targets: Mapping[str, float],
+    costs: Iterable[Cost],
     now: datetime,
 ) -> dict[str, Any]:
-    """Everything as JSON values, but for times. ``targets``: the uptime target of each check's subject."""
+    """Everything as JSON values, but for times. ``costs``: what it took of each objective's budget."""
     end = incident.resolved_at or now
     return {
         "incident": {**asdict(incident), "began_at": incident.began_at},
@@ -29,26 +28,32 @@ def review(
             "resolve": _between(incident.began_at, incident.resolved_at),
             "lasted": (end - incident.began_at).total_seconds(),
         },
-        "impact": [impact(member, targets.get(member.subject), end) for member in members],
+        "impact": [impact(member, end) for member in members],
+        "budgets": [budget(cost) for cost in costs],
         "timeline": [asdict(event) for event in timeline],
         "written_at": now,
     }
 
 
-def impact(member: Member, target: float | None, now: datetime) -> dict[str, Any]:
-    """How long a subject was down, and the share of a 30-day error budget that took.
-
-    ``budget_spent``: 1.0 is the whole budget; None where there is no target.
-    """
-    down = member.down_until(now)
-    budget = (1 - target) * BUDGET_DAYS * 86_400 if target is not None else None
+def impact(member: Member, now: datetime) -> dict[str, Any]:
+    """How long a subject was down."""
     return {
         "subject": member.subject,
         "state": member.state,
         "cause": member.cause,
-        "down_seconds": round(down, 3),
-        "target": target,
-        "budget_spent": round(down / budget, 6) if budget else None,
+        "down_seconds": round(member.down_until(now), 3),
+    }
+
+
+def budget(cost: Cost) -> dict[str, Any]:
+    """What it took of an objective, by the accounts of objectives; ``spent``: 1.0 is the whole budget."""
+    return {
+        "objective": cost.objective,
+        "target": cost.target,
+        "window_seconds": cost.window.total_seconds(),
+        "down_seconds": round(cost.down.total_seconds(), 3),
+        "budget_seconds": round(cost.budget.total_seconds(), 3),
+        "spent": None if cost.share is None else round(cost.share, 6),
     }
 
 
@@ -69,13 +74,16 @@ def markdown(told: Mapping[str, Any]) -> str:
     lines = [f"# Incident: {_escaped(one['title'])}", "", f"`{one['id']}`", ""]
     lines += ["| | |", "|---|---|"]
     lines += [f"| {name} | {_escaped(value)} |" for name, value in facts if value is not None]
-    lines += ["", "## Impact", "", "| what | down for | target | 30-day budget spent |", "|---|---|---|---|"]
+    lines += ["", "## Impact", "", "| what | down for |", "|---|---|"]
     for part in told["impact"]:
-        target = f"{part['target']:.4%}" if part["target"] is not None else "-"
-        spent = f"{part['budget_spent']:.2%}" if part["budget_spent"] is not None else "-"
         because = f" (because of {_escaped(name_of(part['cause']))})" if part["cause"] else ""
         what = f"{_escaped(part['subject'])}{because}"
-        lines.append(f"| {what} | {_span(part['down_seconds'])} | {target} | {spent} |")
+        lines.append(f"| {what} | {_span(part['down_seconds'])} |")
+    lines += ["", "| objective | target | counted as down | of its budget |", "|---|---|---|---|"]
+    for part in told["budgets"]:
+        spent = f"{part['spent']:.2%}" if part["spent"] is not None else "-"
+        facts_ = (_escaped(part["objective"]), f"{part['target']:.4%}", _span(part["down_seconds"]), spent)
+        lines.append(f"| {' | '.join(facts_)} |")
     lines += ["", "## Timeline (UTC)", "", "| when | what | of | said |", "|---|---|---|---|"]
     for event in told["timeline"]:
         said = " ".join(filter(None, (event["message"], f"({event['actor']})" if event["actor"] else "")))

@@ -14,7 +14,9 @@ from regrow.ids import uuid7
 from regrow.incidents import model, review, store
 from regrow.incidents.following import follow
 from regrow.incidents.model import Event, Incident, Member, Status
+from regrow.incidents.review import markdown
 from regrow.incidents.store import Incidents
+from regrow.slo import service as slo
 from regrow.slo import times
 from regrow.slo.times import MeanTimes, Outage
 
@@ -29,6 +31,7 @@ __all__ = [
     "dossier",
     "follow",
     "listed",
+    "markdown",
     "mean_times",
     "mean_times_of",
     "members",
@@ -103,16 +106,20 @@ def dossier(engine: Engine, incident_id: str) -> Dossier:
 
 
 def as_review(engine: Engine, found: Dossier) -> dict[str, Any]:
-    """The post-incident review as JSON values, but for times; see ``regrow.incidents.review``."""
-    settings = engine.settings
-    default = settings.reports.uptime_target
-    targets = {model.check(name): check.slo or default for name, check in settings.health.checks.items()}
-    return review.review(found.incident, found.members, found.timeline, targets, found.at)
+    """The post-incident review as JSON values, but for times; see ``regrow.incidents.review``.
+
+    Budgets are of the windows that ended with the incident, so that a review says the same next year.
+    """
+    one = found.incident
+    subjects = {member.subject for member in found.members}
+    checks = [name for name in engine.settings.health.checks if model.check(name) in subjects]
+    costs = slo.costs(engine, checks, one.began_at, one.resolved_at or found.at)
+    return review.review(one, found.members, found.timeline, costs, found.at)
 
 
 def as_markdown(engine: Engine, found: Dossier) -> str:
     """The same as a page for people."""
-    return review.markdown(as_review(engine, found))
+    return markdown(as_review(engine, found))
 
 
 def acknowledge(engine: Engine, incident_id: str, *, actor: str, reason: str) -> Incident:

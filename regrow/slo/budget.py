@@ -27,6 +27,22 @@ class Budget:
     remaining: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What some time took of an objective: its downtime, and the budget of the window that ended then."""
+
+    objective: str
+    target: float
+    window: timedelta
+    down: timedelta
+    budget: timedelta
+
+    @property
+    def share(self) -> float | None:
+        """1.0 is the whole budget; None when the window had none."""
+        return self.down / self.budget if self.budget else None
+
+
 def budget(found: Ledger, target: float) -> Budget:
     """What the account of the objective's window leaves of its budget."""
     total = found.promised * (1 - target)

@@ -18,9 +18,11 @@ from regrow.errors import RegrowError
 from regrow.health.store import database_errors
 from regrow.latency_buckets import Buckets
 from regrow.slo import backtest as backtests
+from regrow.slo import budget as budgets
 from regrow.slo import burn, ledger, requests
 from regrow.slo import objectives as rules
 from regrow.slo.backtest import Backtest
+from regrow.slo.budget import Cost
 from regrow.slo.burn import TABLE, Burning, Remark
 from regrow.slo.burning import LONGEST, REQUESTS, Burns, Outage, burning, burns
 from regrow.slo.declared import objectives
@@ -36,6 +38,7 @@ __all__ = [
     "Backtest",
     "Burning",
     "Burns",
+    "Cost",
     "ObjectiveError",
     "Outage",
     "Remark",
@@ -46,6 +49,7 @@ __all__ = [
     "backtest",
     "burning",
     "burns",
+    "costs",
     "latency",
     "lint",
     "objectives",
@@ -131,6 +135,25 @@ def _sums(read: Reading, wanted: Sequence[Objective], now: datetime, length: tim
     names = sorted({check for one in wanted for check in one.checks})
     found = with_youth(read, read.accounts(names, start, now), start, now)
     return {one.name: rules.summed(found[check] for check in one.checks) for one in wanted}
+
+
+def costs(engine: Engine, checks: Collection[str], start: datetime, end: datetime) -> list[Cost]:
+    """What the downtime of these checks in ``[start, end)`` took of every objective that is about one."""
+    wanted = [
+        one
+        for one in objectives(engine.settings).values()
+        if one.kind == "availability" and set(one.checks) & set(checks)
+    ]
+    found = []
+    with _reading(engine, engine.clock()) as read:
+        for one in sorted(wanted, key=lambda one: one.name):
+            begins = end - one.window
+            whole = with_youth(read, read.accounts(one.checks, begins, end), begins, end)
+            those = [check for check in one.checks if check in checks]
+            spent = one.counted(rules.summed(read.accounts(those, max(start, begins), end).values()))
+            total = budgets.budget(one.counted(rules.summed(whole.values())), one.target).total
+            found.append(Cost(one.name, one.target, one.window, spent.down, total))
+    return found
 
 
 def _measured(engine: Engine, one: Objective, now: datetime) -> requests.Measured | None:

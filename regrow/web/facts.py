@@ -91,6 +91,10 @@ def incident(engine: Engine, incident_id: str) -> Dossier:
     return incident_service.dossier(engine, incident_id)
 
 
+def review(engine: Engine, incident_id: str) -> dict[str, Any]:
+    return incident_service.as_review(engine, incident_service.dossier(engine, incident_id))
+
+
 def alerts(engine: Engine, limit: int = 100) -> Sequence[Kept]:
     return alert_service.listed(engine, limit=limit)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
+from regrow.engine import Engine
 from regrow.errors import IncidentNotFoundError, IncidentRefusedError, StoreUnavailableError
 from regrow.incidents import service
 from regrow.incidents.model import Incident
@@ -23,6 +24,7 @@ from regrow.web.reading import Reader, Unknown
 
 router = APIRouter(tags=["incidents"])
 
+T = TypeVar("T")
 LISTED = 100
 
 _ACTS = {
@@ -50,8 +52,8 @@ async def listing(request: Request, reader: TheReader) -> Response:
 
 @router.get("/incidents/{incident_id}.md", dependencies=[PageOnly], include_in_schema=False)
 async def review(incident_id: str, reader: TheReader) -> Response:
-    found = await _dossier(reader, incident_id)
-    return PlainTextResponse(service.as_markdown(reader.engine, found), media_type="text/markdown")
+    found = await _read(reader, facts.review, incident_id)
+    return PlainTextResponse(service.markdown(found), media_type="text/markdown")
 
 
 @router.get("/incidents/{incident_id}", dependencies=[PageOnly], include_in_schema=False)
@@ -102,9 +104,8 @@ async def as_json(reader: TheReader, limit: Annotated[int, Query(ge=1, le=1000)]
     responses={404: {"description": "no such incident"}},
 )
 async def review_json(incident_id: str, reader: TheReader) -> JSONResponse:
-    """One incident as its post-incident review: durations, impact, timeline."""
-    found = await _dossier(reader, incident_id)
-    return JSONResponse(jsonable_encoder(service.as_review(reader.engine, found)))
+    """One incident as its post-incident review: durations, impact, budgets, timeline."""
+    return JSONResponse(jsonable_encoder(await _read(reader, facts.review, incident_id)))
 
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -173,8 +174,12 @@ async def _done(do: Callable[[], Incident]) -> Incident:
 
 
 async def _dossier(reader: Reader, incident_id: str) -> service.Dossier:
+    return await _read(reader, facts.incident, incident_id)
+
+
+async def _read(reader: Reader, source: Callable[[Engine, str], T], incident_id: str) -> T:
     try:
-        found = await reader.read(facts.incident, incident_id)
+        found = await reader.read(source, incident_id)
     except IncidentNotFoundError as error:
         raise HTTPException(404, str(error)) from None
     if isinstance(found, Unknown):

@@ -12,6 +12,8 @@ from regrow.database.tables import audit
 from regrow.incidents import service
 from regrow.incidents.model import Event, Incident, Member
 from regrow.incidents.review import markdown, review
+from regrow.slo import service as slo
+from regrow.slo.budget import Cost
 from tests.incidents.conftest import KEY, WEB, MakeHistory, children, sign_in, token_of
 from tests.incidents.history import NOON, History
 
@@ -116,13 +118,14 @@ def test_a_review_counts_the_budget_and_no_text_of_others_is_markup():
     )  # fmt: skip
     member = Member("1", "check:db", "critical", "well", NOON, down_seconds=2592.0)
     said = "<script> | # [x](y)\nnext"
-    told = review(
-        one, (member,), (Event("1", NOON, "note", "n", message=said, actor="ann"),), {"check:db": 0.999}, NOON
-    )
-    assert told["impact"][0]["budget_spent"] == 1.0
+    month = timedelta(days=30)
+    cost = Cost("db", 0.999, month, timedelta(seconds=2592), month * 0.001)
+    told = review(one, (member,), (Event("1", NOON, "note", "n", message=said, actor="ann"),), [cost], NOON)
+    assert told["budgets"][0]["spent"] == 1.0
     assert told["durations"] == {"detect": 60.0, "acknowledge": None, "resolve": 2640.0, "lasted": 2640.0}
     page = markdown(told)
-    assert "| check:db | 43 min 12 s | 99.9000% | 100.00% |" in page
+    assert "| check:db | 43 min 12 s |" in page
+    assert "| db | 99.9000% | 43 min 12 s | 100.00% |" in page
     assert r"&lt;script&gt; \| \# \[x\](y) next (ann)" in page
     assert "not yet" in page
 
@@ -138,3 +141,34 @@ def test_mean_times_are_those_of_the_period(make_history):
     assert (found.resolve.n, found.detect.mean, found.resolve.mean) == (1, 60.0, 120.0)
     later = history.now + timedelta(hours=1)
     assert service.mean_times(history.engine, later, later, timedelta(hours=1)).resolve.n == 0
+
+
+def test_a_review_takes_its_budgets_from_the_accounts_of_objectives(make_history):
+    """A budget of its own window, without maintenance, shared with checks that were well."""
+    toml = """
+[slo.objectives.both]
+checks = ["db", "mail"]
+target = 0.99
+window = 86400
+"""
+    history = make_history(children(1) + toml)
+    history.step(1800)
+    history.fail("db", "app0")
+    history.step(600)
+    history.mend()
+    history.step(60)
+    (one,) = service.listed(history.engine)
+    minutes = timedelta(minutes=10).total_seconds()
+    history.fail("mail")
+    history.step(600)  # another incident, and after this one's window
+    told = service.as_review(history.engine, service.dossier(history.engine, one.id))
+    assert {part["subject"]: part["down_seconds"] for part in told["impact"]} == {
+        "check:db": minutes,
+        "check:app0": minutes,
+    }
+    app0, both = told["budgets"]
+    assert (app0["objective"], both["objective"]) == ("app0", "both")
+    assert (both["down_seconds"], both["budget_seconds"]) == (minutes, 2 * 86_400 * 0.01)
+    assert both["spent"] == pytest.approx(minutes / 1728, abs=1e-6)
+    standing = {s.objective.name: s for s in slo.standing(history.engine, history.now, ["app0"])}["app0"]
+    assert app0["spent"] == pytest.approx(1 - standing.budget.remaining, rel=0.01)
