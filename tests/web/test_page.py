@@ -131,11 +131,19 @@ PAGES = ("/", "/slos", "/incidents", "/incidents/incident-1", "/incidents/incide
          "/alerts/why?name=alert-1", "/reports")  # fmt: skip
 
 
-@pytest.mark.parametrize(("scheme", "rules"), [("light", ()), ("dark", ("color-contrast",))])
+@pytest.mark.parametrize(
+    ("scheme", "width", "rules"),
+    [
+        ("light", 1180, ()),
+        ("dark", 1180, ("color-contrast",)),
+        ("light", 390, ("scrollable-region-focusable",)),
+    ],
+)
 def test_no_page_has_a_fault_that_axe_finds(
-    browser: Browser, address: str, scheme: str, rules: tuple[str, ...]
+    browser: Browser, address: str, scheme: str, width: int, rules: tuple[str, ...]
 ) -> None:
-    with browser.new_context(color_scheme=scheme, bypass_csp=True) as context:
+    size = {"width": width, "height": 900}
+    with browser.new_context(color_scheme=scheme, bypass_csp=True, viewport=size) as context:
         page = context.new_page()
         for path in PAGES:
             page.goto(address + path)
@@ -192,13 +200,14 @@ def test_the_keyboard_reaches_everything_and_sees_where_it_is(browser: Browser, 
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     assert page.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
-    links = page.locator("a, button, input").count()
     reached = set()
-    for _ in range(links):
+    for _ in range(page.locator("a, button, input, [tabindex]").count()):
         reached.add(page.evaluate("document.activeElement.outerHTML"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
         page.keyboard.press("Tab")
-    wanted = set(page.eval_on_selector_all("a, button, input", "all => all.map(one => one.outerHTML)"))
+    wanted = set(
+        page.eval_on_selector_all("a, button, input, [tabindex]", "all => all.map(one => one.outerHTML)")
+    )
     assert wanted <= reached
 
 
