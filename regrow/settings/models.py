@@ -224,7 +224,7 @@ class HistorySettings(Section):
     audit_days: Positive
     """How long it is kept who did what by hand."""
     request_minutes_days: Positive
-    """How long the figures of requests are kept by minute."""
+    """How long the figures of requests, and counts of retries and fallbacks, are kept by minute."""
     request_hours_days: Positive
     """How long they are kept by hour."""
 
