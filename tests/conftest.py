@@ -21,6 +21,7 @@ from regrow.engine import Engine
 from regrow.redis import connect
 from regrow.settings import Settings, load_settings
 from tests.copies import Copies
+from tests.order import in_turn
 from tests.servers import (
     WITHOUT_DISK,
     MariaServer,
@@ -88,6 +89,10 @@ def pytest_xdist_auto_num_workers() -> int:
     """
     given = any(os.environ.get(f"REGROW_TEST_{name}_URL") for name in ("REDIS", "MYSQL", "RABBITMQ"))
     return 0 if given else min((os.cpu_count() or 1) + 1, 5)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = in_turn(items)
 
 
 Server = TypeVar("Server", RedisServer, RedisCluster, RedisSentinel, MariaServer, RabbitServer)

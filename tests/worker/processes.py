@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +19,7 @@ from kombu import Connection
 
 from tests.servers import child_options
 from tests.waiting import eventually
+from tests.worker.nursery import Forked, nursery
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,9 +129,15 @@ class Program:
     surroundings: Surroundings
     arguments: list[str]
     log: Path
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes] | Forked | None = None
+    _: KW_ONLY
+    forked: bool = False
+    """At once, from the nursery; else as a process that imports all anew."""
 
     def start(self) -> Self:
+        if self.forked and sys.platform == "linux":
+            self.process = nursery().fork(self.arguments, self.surroundings.environment(), self.log)
+            return self
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "celery", *self.arguments],
@@ -187,19 +194,18 @@ def running(program: Program) -> Iterator[Program]:
         program.close()
 
 
-def worker(surroundings: Surroundings, name: str = "worker") -> Program:
+def worker(surroundings: Surroundings, name: str = "worker", *, forked: bool = True) -> Program:
     arguments = ["-A", "tests.worker.app", "worker", "-n", f"{name}@test", "--loglevel=INFO"]
-    return Program(surroundings, arguments, surroundings.home / f"{name}.log")
+    return Program(surroundings, arguments, surroundings.home / f"{name}.log", forked=forked)
 
 
-def beat(surroundings: Surroundings, name: str = "beat") -> Program:
-    return Program(
-        surroundings, ["-A", "tests.worker.app", "beat", "--loglevel=INFO"], surroundings.home / f"{name}.log"
-    )
+def beat(surroundings: Surroundings, name: str = "beat", *, forked: bool = True) -> Program:
+    arguments = ["-A", "tests.worker.app", "beat", "--loglevel=INFO"]
+    return Program(surroundings, arguments, surroundings.home / f"{name}.log", forked=forked)
 
 
 def foreign(surroundings: Surroundings, name: str = "foreign") -> Program:
-    """A worker of another app, with one child."""
+    """A worker of another app, with one child. It imports no more than such an app does."""
     arguments = ["-A", "tests.worker.foreign", "worker", "-n", f"{name}@test", "-c", "1", "--loglevel=INFO"]
     return Program(surroundings, arguments, surroundings.home / f"{name}.log")
 

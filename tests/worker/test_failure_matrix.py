@@ -119,7 +119,7 @@ def _empty(broker_url: str) -> None:
 
 def matrix(around: Surroundings, name: str = "matrix", concurrency: int = 4) -> Program:
     arguments = ["-A", "tests.worker.matrix", "worker", "-n", f"{name}@test", "-c", str(concurrency)]
-    return Program(around, [*arguments, "--loglevel=INFO"], around.home / f"{name}.log")
+    return Program(around, [*arguments, "--loglevel=INFO"], around.home / f"{name}.log", forked=True)
 
 
 def publish(around: Surroundings, name: str, case: Case) -> None:

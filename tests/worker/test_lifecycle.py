@@ -21,7 +21,7 @@ def test_sigterm_lets_the_task_in_hand_finish_and_exits_0(
     surroundings: MakeSurroundings, broker_url: str
 ) -> None:
     around = surroundings(broker_url)
-    with running(worker(around)) as program:
+    with running(worker(around, forked=False)) as program:
         ready(program)
         around.send("test.work", "long", 4)
         eventually(lambda: around.began("long") == 1)
@@ -140,7 +140,7 @@ def test_a_worker_or_beat_that_waited_in_vain_says_for_what_and_fails(
 ) -> None:
     around = surroundings(redis=own_redis.url, STARTUP_TIMEOUT="1", DEPENDENCY_CHECK_INTERVAL="0.3")
     own_redis.kill()
-    with running(worker(around)) as program, running(beat(around)) as scheduler:
+    with running(worker(around, forked=False)) as program, running(beat(around, forked=False)) as scheduler:
         for one in (program, scheduler):
             assert one.wait(60) == 69
             assert "waited 1 s for redis, in vain" in one.output()

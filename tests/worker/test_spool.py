@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
+from pathlib import Path
 
 import redis
 
 from tests.waiting import eventually
 from tests.worker.conftest import MakeSurroundings
 from tests.worker.processes import beat, foreign, ready, running, worker
+
+ACCEPTED = (b"bill0", b"bill1", b"bill2", b"task:poison")
+
+
+def kept(spool: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in spool.rglob("*.log"))
 
 
 def test_accepted_failures_outlive_the_app_and_a_flushed_broker_and_settle_through_the_spool(
@@ -27,6 +34,10 @@ def test_accepted_failures_outlive_the_app_and_a_flushed_broker_and_settle_throu
         for number in range(3):
             around.send("foreign.pay", f"bill{number}", queue="foreign")
         around.publish(b"[1]", "application/json", {"task": "foreign.pay", "id": "poison"}, queue="foreign")
+        # Acknowledged before they run: what is not in the spool yet would die with the app.
+        eventually(
+            lambda: all(name in kept(spool) for name in ACCEPTED), 40, what="all four are in the spool"
+        )
         eventually(lambda: broker.llen("regrow.capture") >= 1, what="sent to Regrow, where nobody listens")
         eventually(lambda: broker.hlen("unacked") == 0 and broker.llen("foreign") == 0, what="acknowledged")
         first.signal(signal.SIGKILL)
