@@ -19,7 +19,7 @@ from tests.alerts.receivers import HttpReceiver
 from tests.shipped import switched_off
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SHOP = """
 [health.checks.shop]
@@ -62,17 +62,17 @@ def test_who_is_told_of_an_outage_acknowledges_it_and_is_told_of_its_end(
         text = SHOP.format(port=shop.getsockname()[1], url=tmp_path / "url", key=tmp_path / "key")
         (tmp_path / "regrow.toml").write_text(switched_off() + text)
         regrow.environ["REGROW_CONFIG"] = str(tmp_path / "regrow.toml")
+        regrow.start_beat()  # it begins while the worker does
         regrow.start_worker()
-        regrow.start_beat()
 
-        eventually(lambda: said(receiver) == ["firing"], 90, what="the team is told, once")
+        eventually(lambda: said(receiver) == ["firing"], 150, what="the team is told, once")
         (first,) = told(receiver)
         assert (first["rule"], first["subject"]) == ("incident", "check:shop")
         command(regrow, "alerts", "acknowledge", first["alert"], "--reason", "on it")
-        assert "shop" in command(regrow, "alerts", "why", "check:shop")
 
         shop.listen()
-        eventually(lambda: said(receiver) == ["firing", "resolved"], 90, what="and of the end, once")
+        assert "shop" in command(regrow, "alerts", "why", "check:shop")
+        eventually(lambda: said(receiver) == ["firing", "resolved"], 150, what="and of the end, once")
     assert len({body["alert"] for body in told(receiver)}) == 1
     eventually(lambda: alerts.waiting(regrow.engine) == {}, what="nothing waits")
 
