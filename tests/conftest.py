@@ -30,6 +30,7 @@ from tests.servers import (
     RedisCluster,
     RedisSentinel,
     RedisServer,
+    forget_installed_maria,
 )
 
 _REQUIRED = {name.strip() for name in os.environ.get("REGROW_TEST_REQUIRE", "").split(",") if name.strip()}
@@ -89,6 +90,10 @@ def pytest_xdist_auto_num_workers() -> int:
     """
     given = any(os.environ.get(f"REGROW_TEST_{name}_URL") for name in ("REDIS", "MYSQL", "RABBITMQ"))
     return 0 if given else min((os.cpu_count() or 1) + 1, 5)
+
+
+def pytest_unconfigure() -> None:
+    forget_installed_maria()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -351,7 +351,7 @@ def _installed_maria() -> Path:
     if not shutil.which("mariadb-install-db") or not shutil.which("mariadbd", path=_sbin_path()):
         raise Missing("no MariaDB server: run `make services` as root, or set REGROW_TEST_MYSQL_URL")
     folder = _temporary_folder("maria-new")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(forget_installed_maria)
     done = subprocess.run(
         [
             "mariadb-install-db",
@@ -371,6 +371,13 @@ def _installed_maria() -> Path:
     )
     assert done.returncode == 0, f"mariadb-install-db: {done.stdout}\n{done.stderr}"
     return folder / "data"
+
+
+def forget_installed_maria() -> None:
+    """For processes that end without exit handlers, as those of a test run do."""
+    if _installed_maria.cache_info().currsize:
+        shutil.rmtree(_installed_maria().parent, ignore_errors=True)
+        _installed_maria.cache_clear()
 
 
 def _maria_user() -> list[str]:
