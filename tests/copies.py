@@ -19,6 +19,8 @@ from sqlalchemy.engine import Connection
 from regrow.database import Database
 
 Statement = tuple[str, tuple[Any, ...]]
+_KIND = "SELECT CONCAT_WS(' ', VERSION(), @@character_set_database, @@collation_database)"
+"""What tables inherit from their server and database."""
 
 
 class Copies:
@@ -52,16 +54,16 @@ class Copies:
 
     def _fill_server(self, database: Database) -> None:
         with database.snapshot() as connection:
-            version = str(connection.exec_driver_sql("SELECT VERSION()").scalar())
+            kind = str(connection.exec_driver_sql(_KIND).scalar())
             is_empty = connection.exec_driver_sql("SHOW TABLES").first() is None
-        known = self._definitions.get(version)
+        known = self._definitions.get(kind)
         if not is_empty or known is None:
             self.migrate(database, "head")
         if not is_empty:
             return
         with database.transaction() as connection:
             if known is None:
-                self._definitions[version] = list(_definitions(connection))
+                self._definitions[kind] = list(_definitions(connection))
             else:
                 _define(connection, known)
 

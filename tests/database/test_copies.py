@@ -77,3 +77,23 @@ def test_what_has_tables_or_goes_elsewhere_is_migrated(sqlite_url: str, copies: 
     assert ran == ["0003", "head", "head"]
     assert database.revision() == migrating.newest()
     database.close()
+
+
+def test_a_database_of_another_character_set_has_tables_of_its_own(mysql_url: str) -> None:
+    copies, database = Copies(migrating.upgrade), Database(mysql_url)
+    charset = sa.text(
+        "SELECT DISTINCT table_collation FROM information_schema.tables WHERE table_schema = :name"
+    )
+    found = []
+    for name in ("latin1", "utf8mb4"):
+        with database.transaction() as connection:
+            schema = f"{connection.engine.url.database}_{name}"
+            connection.exec_driver_sql(f"CREATE DATABASE {schema} CHARACTER SET {name}")
+        one = Database(sa.make_url(mysql_url).set(database=schema))
+        copies.upgrade(one, "head")
+        one.close()
+        with database.transaction() as connection:
+            found += [str(row)[:6] for row in connection.execute(charset, {"name": schema}).scalars()]
+            connection.exec_driver_sql(f"DROP DATABASE {schema}")
+    assert found == ["latin1", "utf8mb"]
+    database.close()
