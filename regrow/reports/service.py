@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from regrow import counted
 from regrow.engine import Engine
-from regrow.errors import ReportNotFoundError, SettingsError
+from regrow.errors import ReportNotFoundError, SettingsError, StoreUnavailableError
 from regrow.reports import model, periods, sources, store
 from regrow.reports.comparing import Change, compared
 from regrow.reports.periods import Kind, Period
@@ -94,6 +96,9 @@ def generate_due(engine: Engine) -> dict[str, Any]:
 
     Returns the job's summary: the latest hourly report's headline and id, and how many reports are new.
     """
+    # A look of after the period's end; else the next one would amend the report that is made now.
+    with contextlib.suppress(StoreUnavailableError):
+        counted.fold(engine)
     made = [_made(engine, one.kind, one.start, one.end) for one in _due(engine)]
     latest = [row for row, _ in made if row.kind == "hourly"][-1]
     new = [row for row, is_new in made if is_new]

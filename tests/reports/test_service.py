@@ -246,6 +246,22 @@ def test_retries_and_fallbacks_are_what_their_counts_grew_by(each_engine: Engine
     assert (earlier["retries"]["attempts"], earlier["fallbacks"]["used"]) == (None, None)
 
 
+def test_a_report_made_right_after_its_period_is_not_amended_by_the_next_look_at_the_counts(
+    each_engine: Engine, clock: Clock
+) -> None:
+    for seconds in range(0, 3600, 30):
+        clock.now = ELEVEN + timedelta(seconds=seconds)
+        counted.fold(each_engine)
+    clock.now = NOON + timedelta(seconds=5)
+    service.generate_due(each_engine)
+    made = service.generate(each_engine, until=NOON)
+    assert json.loads(made.json)["retries"]["coverage"] == 1.0
+    clock.now = NOON + timedelta(seconds=25)
+    counted.fold(each_engine)
+    assert service.generate_due(each_engine)["amended"] == 0
+    assert service.generate(each_engine, until=NOON) == made
+
+
 def test_the_same_facts_are_one_report_however_often_it_is_made(each_engine: Engine, clock: Clock) -> None:
     add_results(each_engine, *an_hour_of("redis"))
     first = service.generate(each_engine, until=NOON)
