@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ import hypothesis
 import pytest
 import redis
 import sqlalchemy as sa
+import structlog
 
 from regrow.database import Database, migrating
 from regrow.engine import Engine
@@ -130,6 +132,31 @@ def _own(what: str, server: Server) -> Iterator[Server]:
         lacking(what, str(reason))
     yield server
     server.close()
+
+
+_configure = structlog.configure
+
+
+def _configure_for_one_test(*args: Any, **options: Any) -> None:
+    """A logger that is cached would keep, in all later tests, what the first that used it had configured."""
+    _configure(*args, **{**options, "cache_logger_on_first_use": False})
+
+
+structlog.configure = _configure_for_one_test
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_left_as_it_was() -> Iterator[None]:
+    """A command that a test runs configures logging, as it does for people; the next test has its own."""
+    root, found = logging.getLogger(), structlog.get_config()
+    handlers, level, where = root.handlers[:], root.level, logging._srcfile
+    yield
+    structlog.configure(**found)
+    for added in set(root.handlers) - set(handlers):
+        if not type(added).__module__.startswith("_pytest"):
+            root.removeHandler(added)
+    root.setLevel(level)
+    logging._srcfile = where
 
 
 @pytest.fixture(autouse=True)

@@ -111,8 +111,9 @@ def test_keys_have_the_settings_of_their_breaker_whenever_these_change(worker, p
 
 
 def test_the_default_table_reaches_breakers_that_have_none(worker, process):
-    breaker = process("mail")
-    monitor(worker("[breakers.default]\nfailure_threshold = 9"))
+    breaker, engine = process("mail"), worker("[breakers.default]\nfailure_threshold = 9")
+    eventually(lambda: show(engine.redis, "mail"), 5, what="the fleet knows it")  # of others nobody is told
+    monitor(engine)
     eventually(lambda: breaker.call(int) == 0 and breaker.config.failure_threshold == 9, 5)
 
 
