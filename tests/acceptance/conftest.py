@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import redis
 
 from regrow.engine import Engine
+from regrow.health.checks import heartbeats
 from regrow.settings import load_settings
 from tests.acceptance.processes import Process, clean_environ
 from tests.waiting import eventually
@@ -52,14 +54,17 @@ class Deployment:
             "SHOP_TALLY": tally,
         }
 
-    def wait_for_heartbeat(self, kind: str, process: Process) -> None:
-        def beats() -> bool:
+    def wait_for_heartbeat(self, kind: heartbeats.Kind, process: Process) -> None:
+        """That its loop runs: Celery's main ends by itself when a child is killed while its pool starts."""
+
+        def runs() -> bool:
             assert process.process is not None
             if process.process.poll() is not None:
                 raise AssertionError(f"{process.name} ended:\n{process.tail()}")
-            return any(self.engine.redis.scan_iter(f"regrow:{{heartbeat}}:{kind}:*"))
+            told = heartbeats.of_kind(self.engine.redis, kind, time.time())
+            return any(one.state == "running" and one.told.get("pid") == process.pid for one in told)
 
-        eventually(beats, 60, what=f"a heartbeat of {kind}")
+        eventually(runs, 60, what=f"a heartbeat of {kind} that runs")
 
     def close(self) -> None:
         for process in self.processes:
