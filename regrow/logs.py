@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import sys
 from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
@@ -91,7 +92,8 @@ def configure_logging(level: str = "INFO", style: str = "auto", *, production: b
 _encode = json.JSONEncoder(default=str).encode
 
 
-_PLACE = "\0each\0"  # stands for one of them while the rest of the line is made; no text of ours has it
+# Stands for one of them while the rest of the line is made; nobody else's text has it, whatever they send.
+_PLACE = secrets.token_hex(16)
 
 
 def _as_json(fields: Any, **_: Any) -> str:
